@@ -5,7 +5,8 @@
 
 Needs torch, transformers and safetensors. The tensors `keys` (after rotary embedding) and `values` have the shape
 [T, H, d]: tokens, KV heads, head size. With --queries there are `queries` too, after rotary embedding, [T, heads, d], times
-whatever makes 1 / sqrt(d) the factor on products. Of several layers they are named `keys.N`, `values.N` and `queries.N`.
+whatever makes 1 / sqrt(d) the factor on products; and `headWeights`, [heads]: the mean square gain of the output projection for
+each head, where the layer has one. Of several layers they are named `keys.N`, `values.N`, `queries.N` and `headWeights.N`.
 """
 
 import argparse
@@ -66,8 +67,14 @@ def layer_cache(past_key_values, layer):
     return past_key_values[layer][0], past_key_values[layer][1]
 
 
-def record_queries(transformers, queries):
-    """Has every layer's rotated queries, [1, heads, T, d], put into a dict by layer."""
+def head_weights(module, heads, size):
+    """For each head the sum of squares of the output projection's entries over the head size, [heads]; None: no projection."""
+    projection = getattr(module, "o_proj", None)
+    return None if projection is None else projection.weight.float().pow(2).sum(0).view(heads, size).sum(1) / size
+
+
+def record_queries(transformers, queries, weights):
+    """Has every layer's rotated queries, [1, heads, T, d], and head weights put into dicts by layer."""
     functions = getattr(transformers, "AttentionInterface", None)
     if functions is None:
         version = getattr(transformers, "__version__", "of no version")
@@ -76,6 +83,7 @@ def record_queries(transformers, queries):
 
     def record(module, query, *args, scaling=None, **named):
         size = query.shape[-1]
+        weights[module.layer_idx] = head_weights(module, query.shape[1], size)
         queries[module.layer_idx] = query * (scaling * size**0.5 if scaling is not None else 1)
         return attend(module, query, *args, scaling=scaling, **named)
 
@@ -109,9 +117,9 @@ def main():
     if trained is not None and ids.shape[1] > trained:
         print(f"Warning: {ids.shape[1]} tokens; the model was trained on {trained}", file=sys.stderr)
 
-    queries = {}
+    queries, weights = {}, {}
     if args.queries:
-        record_queries(transformers, queries)
+        record_queries(transformers, queries, weights)
     with torch.no_grad():
         cache = model(ids, use_cache=True).past_key_values
     tensors = {}
@@ -121,9 +129,11 @@ def main():
             if layer not in queries:
                 fail(f'Cannot dump queries: layer {layer} of "{args.model}" has another attention than "sdpa"')
             found["queries"] = queries[layer]
+        suffix = "" if len(layers) == 1 else f".{layer}"
         for name, rows in found.items():
-            name = name if len(layers) == 1 else f"{name}.{layer}"
-            tensors[name] = rows[0].transpose(0, 1).to(getattr(torch, args.dtype)).contiguous()
+            tensors[name + suffix] = rows[0].transpose(0, 1).to(getattr(torch, args.dtype)).contiguous()
+        if weights.get(layer) is not None:
+            tensors["headWeights" + suffix] = weights[layer].contiguous()
     listed = ",".join(map(str, layers))
     save_file(tensors, args.out, metadata={"model": args.model, "layer": listed})
     tokens, heads, size = next(iter(tensors.values())).shape

@@ -16,7 +16,8 @@ import {
   type TokenFilterOptions,
 } from "../../lib/methods/bind/options.ts";
 import { filtersQueries, keyRuleOf } from "../../lib/methods/bind/sides.ts";
-import { openJudgement } from "../../lib/methods/bind/signal_rule.ts";
+import { openJudgement, readingsOf } from "../../lib/methods/bind/signal_rule.ts";
+import { asksOf, sourcesOf } from "../../lib/methods/bind/signal_store.ts";
 import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
 import { methodOf } from "../../lib/methods/list.ts";
 import { isRule } from "../../lib/methods/protocol/method.ts";
@@ -79,14 +80,17 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
     );
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
-  const lacks = (hasQueries: boolean) =>
-    !isRule(rule) || readsOf(rule, method).some((what) => !dumpedReads(hasQueries).includes(what));
-  if (lacks(dump.queries !== undefined)) {
+  const lacks = (queries: boolean, headWeights: boolean) =>
+    !isRule(rule) ||
+    readsOf(rule, method).some((what) => !dumpedReads({ queries, headWeights }).includes(what));
+  const hasQueries = dump.queries !== undefined;
+  if (lacks(hasQueries, dump.headWeights !== undefined)) {
     const flag = `--${keyRule === undefined ? "" : "kv-"}method ${fusion}`;
-    const has = dump.queries === undefined ? "keys and values" : "keys, values and queries";
-    const lack = dump.queries === undefined && !lacks(true)
-      ? "it needs queries too (see experiments/commands/dump_kv.py --queries)"
-      : `it needs more than ${has} (use deno task score)`;
+    const has = hasQueries ? "keys, values and queries" : "keys and values";
+    const missing = [...hasQueries ? [] : ["queries"], ...lacks(true, false) ? ["head weights"] : []];
+    const lack = lacks(true, true)
+      ? `it needs more than ${has} (use deno task score)`
+      : `it needs ${missing.join(" and ")} too (see experiments/commands/dump_kv.py --queries)`;
     throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
   }
   const [tokens, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
@@ -132,7 +136,7 @@ interface Decided {
   readonly columns: { readonly [name: string]: Values };
 }
 
-/** Fills the rows of decided tokens, from the attention that they receive from the dump's queries. */
+/** Fills the rows of decided tokens, from signals of the dump's queries about them. */
 function decideKeys(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
   let done = 0;
   const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
@@ -151,10 +155,13 @@ function decideKeys(dump: Dump, spec: LayerSpec, count: number, backend: Backend
     values: tensor(dump.values),
     queries: tensor(dump.queries!),
     scale: 1 / Math.sqrt(headDim),
+    ...(dump.headWeights && { headWeights: backend.upload(dump.headWeights) }),
   };
-  const sequence = openJudgement([spec], keyTrace, backend);
-  judgeDump(backend, { layer, warmup, recent, block }, sequence, tokens);
-  for (const x of [tokens.keys, tokens.values, tokens.queries]) backend.free(x);
+  const sequence = openJudgement([spec], keyTrace, backend, true);
+  const ask = asksOf(sourcesOf(readingsOf(spec.reads, recent, true), [layer], Infinity), true).get(layer)!;
+  judgeDump(backend, { layer, warmup, recent, block }, sequence, tokens, ask);
+  const { scale: _, ...rows } = tokens;
+  for (const x of Object.values(rows)) backend.free(x);
 }
 
 function decide(
@@ -166,7 +173,7 @@ function decide(
 ): Decided {
   const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
   const output = createScanOutput(count);
-  if (spec.reads.includes("attention")) decideKeys(dump, spec, count, backend, output);
+  if (readingsOf(spec.reads, spec.recent, true).length > 0) decideKeys(dump, spec, count, backend, output);
   else {
     const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
     const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
@@ -324,12 +331,13 @@ export const command = singleCommand({
   about: `It prints one line per layer; --all prints every token. A dump contains keys and values of one
 sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and "values.N" of each layer N.
 With "queries" too, all after rotary embedding, it can also run rules of the key side that read the attention
-received. Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it
-decides which keys and values are evicted, and when. --out keeps filter.json and a page of scores and
-thresholds.`,
+received; with "headWeights" too, [heads], leave-one-out and --preset retrieval, whose heads all evict here.
+Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it decides which
+keys and values are evicted, and when. --out keeps filter.json and a page of scores and thresholds.`,
   examples: [
     "--kv DUMP.safetensors",
     "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
+    "--kv DUMP.safetensors --preset retrieval --skip-ratio 0.7",
     "--kv DUMP.safetensors --layer 12 --all --csv FILE",
   ],
   flags: {

@@ -13,11 +13,13 @@ export interface Dump {
   readonly values: HostTensor;
   /** Queries, [T, heads, d], where the dump has them. */
   readonly queries?: HostTensor;
+  /** Mean square gain of the output projection for each head, [heads] f32, where the dump has it besides queries. */
+  readonly headWeights?: HostTensor;
 }
 
 /**
- * Reads a dump: tensors `keys` and `values` of one layer, or `keys.N` and `values.N` of each layer N; `queries` likewise,
- * which may be missing.
+ * Reads a dump: tensors `keys` and `values` of one layer, or `keys.N` and `values.N` of each layer N; `queries` and
+ * `headWeights` likewise, which may be missing.
  *
  * @param layer The only layer to read, if there are several.
  * @returns Layers ascending.
@@ -39,12 +41,13 @@ export async function readDumps(path: string, layer: number | undefined): Promis
 }
 
 function readDump(bytes: Uint8Array<ArrayBuffer>, path: string, layer: number | undefined): Dump {
-  const [keysName, valuesName, queriesName] = ["keys", "values", "queries"].map((name) =>
-    layer === undefined ? name : `${name}.${layer}`
-  ) as [string, string, string];
-  const asks = parseSafetensors(bytes, path, []).names.includes(queriesName);
-  const { tensors } = parseSafetensors(bytes, path, [keysName, valuesName, ...asks ? [queriesName] : []]);
+  const [keysName, valuesName, queriesName, weightsName] = ["keys", "values", "queries", "headWeights"]
+    .map((name) => layer === undefined ? name : `${name}.${layer}`) as [string, string, string, string];
+  const there = parseSafetensors(bytes, path, []).names;
+  const more = [queriesName, weightsName].filter((name) => there.includes(name));
+  const { tensors } = parseSafetensors(bytes, path, [keysName, valuesName, ...more]);
   const keys = tensors.get(keysName)!, values = tensors.get(valuesName)!, queries = tensors.get(queriesName);
+  const headWeights = tensors.get(weightsName);
   if (keys.shape.length !== 3 || keys.shape.some((size) => size < 1)) {
     throw new UsageError(
       `Cannot use "${path}": found ${keysName} of shape [${keys.shape}], expected [T, H, d], all at least 1`,
@@ -69,14 +72,23 @@ function readDump(bytes: Uint8Array<ArrayBuffer>, path: string, layer: number | 
     );
   }
   expectFinite(path, queriesName, queries);
-  return { layer, keys, values, queries };
+  if (headWeights === undefined) return { layer, keys, values, queries };
+  if (headWeights.dtype !== "f32" || String(headWeights.shape) !== String([own])) {
+    throw new UsageError(
+      `Cannot use "${path}": found ${weightsName} ${headWeights.dtype} [${headWeights.shape}] next to ${own} query ` +
+        `heads, expected f32 [${own}]`,
+    );
+  }
+  expectFinite(path, weightsName, headWeights);
+  return { layer, keys, values, queries, headWeights };
 }
 
 function expectFinite(path: string, name: string, { dtype, data, shape }: HostTensor): void {
   const decode = dtype === "f16" ? fromF16 : dtype === "bf16" ? fromBf16 : (x: number) => x;
   const wrong = (data as Float32Array).findIndex((x) => !Number.isFinite(decode(x)));
   if (wrong < 0) return;
-  const token = Math.floor(wrong / (shape[1]! * shape[2]!));
-  const found = `${decode(data[wrong]!)} in ${name} of token ${token}`;
+  const [, heads, size] = shape;
+  const place = heads === undefined ? `head ${wrong}` : `token ${Math.floor(wrong / (heads * size!))}`;
+  const found = `${decode(data[wrong]!)} in ${name} of ${place}`;
   throw new UsageError(`Cannot use "${path}": found ${found}, expected finite numbers`);
 }

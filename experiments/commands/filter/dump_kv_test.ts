@@ -209,5 +209,15 @@ Deno.test({
       const keys = loaded.start(createPruner("token-filtering", config, side));
       keys.feed(ids);
       assertEquals(JSON.parse(judged.stdout).kvKeep, [...keys.kvKeep.get(2)!]);
+
+      // By how much outputs would change, from the dump's queries and head weights.
+      const without = await runTask("filter", ...args, "--preset", "retrieval", "--recent", "32");
+      assertEquals([without.code, without.stderr], [0, ""]);
+      const preset = { preset: "retrieval", whole: "none", recent: 32, skipRatios } as const;
+      const evicting = loaded.start(createPruner("token-filtering", config, preset));
+      evicting.feed(ids);
+      const expected = [...evicting.kvKeep.get(2)!];
+      assertEquals(JSON.parse(without.stdout).kvKeep, expected);
+      assert(expected.filter((kept) => kept === 0).length > 20, "tokens are evicted");
     }),
 });

@@ -100,8 +100,11 @@ Deno.test("filter refuses a side that a dump does not tell, or both at once", ()
     await refuse("Cannot run --kv-method received on a dump", "--side", "key", "--kv-method", "received");
   }));
 
-/** Keys and values as in other dumps, and four query heads. */
-function writeQueries(folder: string): { readonly path: string; readonly rows: Float32Array[] } {
+/** Keys and values as in other dumps, and four query heads, with their weights where these are given. */
+function writeQueries(
+  folder: string,
+  weights?: readonly number[],
+): { readonly path: string; readonly rows: Float32Array[] } {
   const rows = [
     makeRows(0),
     makeRows(1),
@@ -110,54 +113,102 @@ function writeQueries(folder: string): { readonly path: string; readonly rows: F
   const tensors = ["keys", "values", "queries"].map((name, i) =>
     [name, hostTensor("f32", [T, i === 2 ? 4 : H, D], rows[i]!)] as const
   );
+  const own = weights &&
+    ["headWeights", hostTensor("f32", [weights.length], Float32Array.from(weights))] as const;
   const path = `${folder}/queries.safetensors`;
-  Deno.writeFileSync(path, writeSafetensors(new Map(tensors)));
+  Deno.writeFileSync(path, writeSafetensors(new Map([...tensors, ...own ? [own] : []])));
   return { path, rows };
 }
 
-Deno.test("filter --side key decides by the attention received where a dump has queries", () =>
-  withFolder(async (folder) => {
-    const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
-    const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
-    const flags = ["--kv", path, "--side", "key", "--kv-method", "received", ...sizes, "--theta", `${theta}`];
-    // The method's definition: block by block, with every query over the keys that are left.
-    const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
-    const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
-    for (let p = 0; p < T; p++) {
-      if (starts.includes(p)) {
-        const due = score.findIndex((one) => one === null);
-        for (let t = due; t < p - 5; t++) {
-          score[t] = -given[t]!.reduce((a, b) => a + b, 0) / given[t]!.length;
-          if (t >= 16 && score[t]! > theta) ends[t] = p;
-        }
+const BLOCKS = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
+
+/**
+ * Rules of signals by their definition: block by block, with every query over the keys that are left.
+ *
+ * @param nearest How far behind a token its first query stands.
+ * @param give What a query of a head gives to each key t, by its weights and its output.
+ * @param score By the mean over queries of the sum over heads.
+ */
+function decideByDefinition(
+  [k, v, q]: readonly Float32Array[],
+  { theta, nearest, give, score: scoreOf }: {
+    readonly theta: number;
+    readonly nearest: number;
+    readonly give: (head: number, weight: number, apart: number) => number;
+    readonly score: (mean: number) => number;
+  },
+) {
+  const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
+  const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
+  for (let p = 0; p < T; p++) {
+    if (starts.includes(p)) {
+      const due = score.findIndex((one) => one === null);
+      for (let t = due; t < p - 5; t++) {
+        score[t] = scoreOf(given[t]!.reduce((a, b) => a + b, 0) / given[t]!.length);
+        if (t >= 16 && score[t]! > theta) ends[t] = p;
       }
-      given.push([]);
-      const sums = Array<number>(p + 1).fill(0);
-      for (let head = 0; head < 4; head++) {
-        const weights = sums.map((_, t) => {
-          if (ends[t]! <= p) return 0;
-          let dot = 0;
-          for (let c = 0; c < D; c++) {
-            dot += q![(p * 4 + head) * D + c]! * k![(t * H + Math.floor(head / 2)) * D + c]!;
-          }
-          return Math.exp(dot / Math.sqrt(D));
-        });
-        const total = weights.reduce((a, b) => a + b, 0);
-        weights.forEach((weight, t) => sums[t]! += weight / total / 4);
-      }
-      for (let t = 0; t < p; t++) given[t]!.push(sums[t]!);
     }
-    for (const backend of ["reference", "cpu"]) {
-      const rows = await filter(...flags, "--backend", backend);
-      assertEquals(rows.kvKeep, ends.map((end) => end < T ? 0 : 1), backend);
-      rows.redundancy!.forEach((x, t) => {
-        assert(x === null ? score[t] === null : Math.abs(x - score[t]!) < 1e-5, `token ${t} on ${backend}`);
+    given.push([]);
+    const sums = Array<number>(p + 1).fill(0);
+    for (let head = 0; head < 4; head++) {
+      const at = (t: number, c: number) => (t * H + Math.floor(head / 2)) * D + c;
+      const exps = sums.map((_, t) => {
+        if (ends[t]! <= p) return 0;
+        let dot = 0;
+        for (let c = 0; c < D; c++) dot += q![(p * 4 + head) * D + c]! * k![at(t, c)]!;
+        return Math.exp(dot / Math.sqrt(D));
       });
-      assertEquals(rows.decidedAt!.map((at, t) => rows.kvKeep![t] === 0 ? at : Infinity), ends);
+      const total = exps.reduce((a, b) => a + b, 0), weights = exps.map((x) => x / total);
+      const out = Array.from(
+        { length: D },
+        (_, c) => weights.reduce((sum, w, t) => sum + w * v![at(t, c)]!, 0),
+      );
+      weights.forEach((weight, t) => {
+        const apart = out.reduce((sum, o, c) => sum + (v![at(t, c)]! - o) ** 2, 0);
+        sums[t]! += give(head, weight, apart);
+      });
     }
-    assert(
-      ends.filter((end) => end < T).length > 20 && score.slice(16).filter((x) => x! < theta).length > 20,
-    );
+    for (let t = 0; t <= p - nearest; t++) given[t]!.push(sums[t]!);
+  }
+  return { ends, score };
+}
+
+Deno.test("filter --side key decides by the attention received, or by changes, where a dump has queries", () =>
+  withFolder(async (folder) => {
+    const weights = [1, 0.5, 2, 0.25], { path, rows } = writeQueries(folder, weights);
+    const received = decideByDefinition(rows, {
+      theta: -0.012,
+      nearest: 1,
+      give: (_, weight) => weight / 4,
+      score: (mean) => -mean,
+    });
+    // Those of at least 5 / 2 tokens behind.
+    const without = decideByDefinition(rows, {
+      theta: -0.065,
+      nearest: 3,
+      give: (head, weight, apart) => weights[head]! * apart * (weight / Math.max(1 - weight, 0.02)) ** 2,
+      score: (mean) => -Math.sqrt(mean),
+    });
+    const rules = [
+      [received, ["--side", "key", "--kv-method", "received", "--theta", "-0.012"]],
+      [without, ["--preset", "retrieval", "--theta", "-0.065"]],
+    ] as const;
+    for (const [{ ends, score }, flags] of rules) {
+      for (const backend of ["reference", "cpu"]) {
+        const found = await filter("--kv", path, ...BLOCKS, ...flags, "--backend", backend);
+        assertEquals(found.kvKeep, ends.map((end) => end < T ? 0 : 1), `${flags} on ${backend}`);
+        found.redundancy!.forEach((x, t) => {
+          assert(x === null ? score[t] === null : Math.abs(x - score[t]!) < 1e-5, `token ${t} on ${backend}`);
+        });
+        assertEquals(found.decidedAt!.map((at, t) => found.kvKeep![t] === 0 ? at : Infinity), ends);
+      }
+      const theta = Number(flags.at(-1));
+      const [evicted, stay] = [
+        ends.filter((end) => end < T),
+        score.slice(16).filter((x) => x !== null && x < theta),
+      ];
+      assert(evicted.length > 20 && stay.length > 20, `${flags}: ${evicted.length} and ${stay.length}`);
+    }
   }));
 
 Deno.test("filter says what a rule lacks in a dump, and what is wrong with its queries", () =>
@@ -170,9 +221,15 @@ Deno.test("filter says what a rule lacks in a dump, and what is wrong with its q
       );
     await refuse("received on a dump: it needs queries too", writeDump(folder, "f32"), "received");
     const { path, rows } = writeQueries(folder);
+    await refuse("leave-one-out on a dump: it needs head weights too", path, "leave-one-out");
     await refuse(
-      "leave-one-out on a dump: it needs more than keys, values and queries",
-      path,
+      "leave-one-out on a dump: it needs queries and head weights",
+      writeDump(folder, "f32"),
+      "leave-one-out",
+    );
+    await refuse(
+      "found headWeights f32 [3] next to 4 query heads, expected f32 [4]",
+      writeQueries(folder, [1, 1, 1]).path,
       "leave-one-out",
     );
     const [keys, values] = rows.map((data) => hostTensor("f32", [T, H, D], data.slice(0, T * H * D)));

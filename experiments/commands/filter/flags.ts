@@ -6,15 +6,20 @@ import { flagName } from "../cli/task.ts";
 import type { Flags } from "../cli/flags/flag.ts";
 import { METHOD, METHODS_OF, methodWithout } from "../cli/flags/method_flags.ts";
 
-/** Inputs that a rule can read in a dump; `queries` is true for a dump with queries. */
-export const dumpedReads = (queries: boolean): readonly string[] => [
+/** Inputs that a rule can read in a dump, by what the dump has besides keys and values. */
+export const dumpedReads = (
+  has: { readonly queries: boolean; readonly headWeights: boolean },
+): readonly string[] => [
   ...["similarity", "key", "value"],
-  ...(queries ? ["attention"] : []),
+  ...(has.queries ? ["attention"] : []),
+  ...(has.queries && has.headWeights ? ["change"] : []),
 ];
 
-/** Whether a method can run on keys, values and only queries. */
+const ALL_READS = dumpedReads({ queries: true, headWeights: true });
+
+/** Whether a method can run on what a dump can have. */
 const runsOnDump = (method: Method) =>
-  isRule(method) && readsOf(method, resolveOptions({})).every((what) => dumpedReads(true).includes(what));
+  isRule(method) && readsOf(method, resolveOptions({})).every((what) => ALL_READS.includes(what));
 
 const ALL = Object.values(METHODS_OF).flat(), NEED_MODEL = ALL.filter((method) => !runsOnDump(method));
 

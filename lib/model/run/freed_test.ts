@@ -154,7 +154,7 @@ Deno.test("judgeDump() uses no tensor after it was freed", () => {
   const { keySide, spans } = METHODS.received!(truth.backend)!;
   const judged = judgeDump(strict(), { layer: keySide!.layers[0]!, ...spans }, keySide!.start(), {
     ...{ keys: tensor(numKvHeads), values: tensor(numKvHeads), queries: tensor(numHeads), scale: 0.2 },
-  });
+  }, { keys: ["attention"], distance: 0 });
   assert(judged > 0);
 });
 

@@ -1,7 +1,8 @@
-/** The key side on keys, values and queries that another engine has dumped: rules of the attention received. */
+/** The key side on keys, values and queries that another engine has dumped: rules of signals that queries give. */
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { Spans } from "../../filter/blocks.ts";
 import type { KeySequence } from "../../methods/protocol/pruner.ts";
+import type { LayerAsk } from "../../methods/protocol/signals.ts";
 import { countOf, hostTensor, type Tensor } from "../../tensor.ts";
 import { LayerCache } from "./cache/kv_cache.ts";
 import { KeyJudge } from "./key_judge.ts";
@@ -17,20 +18,24 @@ export interface DumpedLayer {
   readonly queries: Tensor;
   /** Factor on the products of queries and keys. */
   readonly scale: number;
+  /** Where changes of outputs are asked for: by how much each head's squared output counts, [numHeads] f32. */
+  readonly headWeights?: Tensor;
 }
 
 /**
  * Decides a layer's keys and values where every query is computed, block by block as a model does: queries attend to
  * the keys that were not dropped before their block. The side's trace receives its decisions.
  *
- * @param sequence of a side of this layer only, which needs attention until keys are decided, and nothing of the weights.
+ * @param sequence of a side of this layer only, which needs nothing of the weights besides `headWeights`.
+ * @param ask What the side reads of queries about keys that are not decided.
  * @returns tokens decided, the first of the sequence
  */
 export function judgeDump(
   backend: Backend,
   { layer, ...spans }: Spans & { readonly layer: number },
   sequence: KeySequence,
-  { keys, values, queries, scale }: DumpedLayer,
+  { keys, values, queries, scale, headWeights }: DumpedLayer,
+  ask: Pick<LayerAsk, "keys" | "distance">,
 ): number {
   const judge = new KeyJudge(spans, sequence, [layer]);
   const [count, ...heads] = keys.shape as [number, number, number];
@@ -64,8 +69,8 @@ export function judgeDump(
     };
     const open = from + length - judge.judged(layer); // none of them went
     const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
-    const shown = { signals: ["attention"], queries: range(0, length), keys: open, distance: 0 } as const;
-    const signals = attendShowing(backend, args, shown, room);
+    const shown = { signals: ask.keys, queries: range(0, length), keys: open, distance: ask.distance };
+    const signals = attendShowing(backend, args, shown, room, headWeights);
     judge.observe(layer, {
       positions,
       keys: kept.positions.slice(kept.count - open, kept.count),
