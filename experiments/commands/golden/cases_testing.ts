@@ -107,5 +107,8 @@ const OTHERS = [
   "report TMP/sweep_default TMP/heads TMP/compare --out TMP/site",
 ];
 
-/** Command lines, in the order in which they run. `DATA` stands for a folder of items. */
-export const LINES: readonly string[] = [...SCORES, ...REFERENCE, ...FILTERS, ...OTHERS];
+/** Command lines, in the order in which they run: all, or each `step`-th of those that need no other. `DATA` stands for a folder of items. */
+export function linesOf(step = 1): readonly string[] {
+  const single = [...SCORES, ...REFERENCE, ...FILTERS];
+  return step === 1 ? [...single, ...OTHERS] : single.filter((_, i) => i % step === 0);
+}

@@ -164,9 +164,9 @@ Deno.test("reproduce puts published numbers into the column of their protocol, a
       page,
       /## Time and memory against length, 2 sequences\n[^#]*\| 8 \| dense \|[^#]*\| 8 \| random at 0\.5 \|/,
     );
-    const [, others] = page.split("## Published for tiny: WikiText-2 at 2048");
+    const [own, others] = page.split("## Published for tiny: WikiText-2 at 2048");
     assertStringIncludes(others!, "| Other 50% | 7.25 | a test |");
-    assertEquals(page.split("7.25").length, 2);
+    assert(!own!.includes("Other 50% | 7.25")); // a time may have these digits
     assertMatch(page, /\| prose at 64 \| the first 256 tokens \| built-in prose \| \w{12} \| yes \|/);
     // With fewer tokens the column is another one.
     const part = await runTask("reproduce", path, ...SMALL, "--tokens", "128", "--out", `${folder}/part`);

@@ -2,7 +2,7 @@
 import { PlaceLostError, UsageError } from "../../errors.ts";
 
 /** SQLite's error for a file that may be available again later. */
-const LOCKED = /database (table )?is locked/;
+export const LOCKED = /database (table )?is locked/;
 
 /** SQLite's other errors, and their meaning for a user. */
 const REASONS: readonly (readonly [said: RegExp, means: string])[] = [

@@ -1,7 +1,7 @@
 /** A study's file as SQLite has it: statements, transactions, and digests of the content. */
 import { hash } from "node:crypto";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { damagedStudy, explainStoreError } from "./store_errors.ts";
+import { damagedStudy, explainStoreError, LOCKED } from "./store_errors.ts";
 import { TABLES } from "./store_tables.ts";
 
 export interface StoreOptions {
@@ -17,10 +17,12 @@ export class StudyFile implements Disposable {
   /** Whether its content has digests: a store of version 1 has none. */
   hasSeals = true;
   readonly #db: DatabaseSync;
+  readonly #timeoutMs: number;
   readonly #statements = new Map<string, StatementSync>();
 
   constructor(path: string, { timeoutMs = 20_000 }: StoreOptions) {
     this.path = path;
+    this.#timeoutMs = timeoutMs;
     this.#db = guard(path, () => new DatabaseSync(path, { timeout: timeoutMs }));
   }
 
@@ -32,9 +34,22 @@ export class StudyFile implements Disposable {
     return this.get<{ user_version: number }>("PRAGMA user_version")!.user_version;
   }
 
-  /** Sets the options of every connection. */
+  /**
+   * Sets the options of every connection. SQLite itself does not wait with a change to WAL while another process opens
+   * the file.
+   */
   configure(): void {
-    this.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+    guard(this.path, () => {
+      for (const end = Date.now() + this.#timeoutMs;;) {
+        try {
+          return this.#db.exec("PRAGMA journal_mode = WAL");
+        } catch (error) {
+          if (!LOCKED.test((error as Error).message) || Date.now() > end) throw error;
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+        }
+      }
+    });
+    this.exec("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
   }
 
   #prepare(sql: string): StatementSync {
