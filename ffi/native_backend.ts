@@ -50,6 +50,7 @@ export abstract class NativeBackend implements Backend, Disposable {
   declare readonly advance: BatchOps["advance"];
   declare readonly argmax: BatchOps["argmax"];
   declare readonly row: BatchOps["row"];
+  declare readonly rows: BatchOps["rows"];
   declare readonly write: BatchOps["write"];
   declare readonly copyRows: BatchOps["copyRows"];
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;

@@ -130,6 +130,8 @@ export interface BatchOps {
   argmax(logits: Tensor, ids: Tensor): void;
   /** Row `index` of a tensor's first dimension, without a copy; shares its memory. */
   row(tensor: Tensor, index: number): Tensor;
+  /** Rows [from, from + count), likewise. */
+  rows(tensor: Tensor, from: number, count: number): Tensor;
   /** Overwrites a tensor, or a row of one, with values of its type and shape. */
   write(to: Tensor, values: HostTensor): void;
   /** Copies `count` rows [n] of `from`, from row `fromRow` on, to rows of `to` from `toRow` on; same type and width. */

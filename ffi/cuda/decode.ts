@@ -54,6 +54,15 @@ export function decodeOps(context: CudaContext, backend: Device): BatchOps {
   return {
     row,
 
+    rows(tensor, from, count) {
+      const { dtype, shape, buffer, offset = 0 } = bufferOf(tensor), own = shape.slice(1);
+      if (!(from >= 0 && count >= 0 && from + count <= shape[0]!)) {
+        throw new RangeError(`Cannot take ${count} rows from ${from} on: found ${shape[0]} rows`);
+      }
+      const first = offset + from * byteSize(dtype, countOf(own));
+      return { dtype, shape: [count, ...own], buffer, offset: first };
+    },
+
     kvFilterSigns(spec: LayerSpec): Tensor {
       const { count } = projectionsOf(spec), signs = backend.alloc("f32", [count, spec.hiddenSize]);
       if (count > 0) context.call("tkf_filter_signs", { spec: specArgs(spec, 0), signs });

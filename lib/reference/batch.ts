@@ -206,6 +206,11 @@ export function batchOps(ops: SequenceOps): BatchOps {
 
     row,
 
+    rows: (tensor, from, count) => {
+      checkRows(tensor, from, count);
+      return rowsOf(asHost(tensor), from, from + count);
+    },
+
     write(to, values): void {
       expectTensor("values", values, to.dtype, to.shape);
       hostData(to).set(values.data as never);
@@ -221,13 +226,15 @@ function copyRows(from: Tensor, fromRow: number, to: Tensor, toRow: number, coun
     throw new RangeError(`Cannot copy rows of shape [${from.shape.slice(1)}] to [${to.shape.slice(1)}]`);
   }
   expectTensor("to", to, from.dtype, to.shape);
-  for (const [tensor, first] of [[from, fromRow], [to, toRow]] as const) {
-    if (!(first >= 0 && count >= 0 && first + count <= tensor.shape[0]!)) {
-      throw new RangeError(`Cannot copy ${count} rows from ${first} on: found ${tensor.shape[0]} rows`);
-    }
-  }
+  checkRows(from, fromRow, count);
+  checkRows(to, toRow, count);
   const rows = hostData(from).subarray(fromRow * width, (fromRow + count) * width);
   hostData(to).set(rows as never, toRow * width);
+}
+
+function checkRows({ shape }: Tensor, first: number, count: number): void {
+  if (first >= 0 && count >= 0 && first + count <= shape[0]!) return;
+  throw new RangeError(`Cannot take ${count} rows from ${first} on: found ${shape[0]} rows`);
 }
 
 function row(tensor: Tensor, index: number): HostTensor {

@@ -139,7 +139,7 @@ Deno.test("row(), write() and copyRows() reach rows that are there alone", () =>
   assertThrows(
     () => backend.copyRows(x, 1, y, 0, 2),
     RangeError,
-    "Cannot copy 2 rows from 1 on: found 2 rows",
+    "Cannot take 2 rows from 1 on: found 2 rows",
   );
   assertThrows(() => backend.copyRows(x, 0, y, 2, 2), RangeError, "found 3 rows");
   assertThrows(() => backend.copyRows(x, 0, f32([2, 1], 1, 2), 0, 1), RangeError, "rows of shape [2] to [1]");

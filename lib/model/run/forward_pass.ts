@@ -183,6 +183,13 @@ export class ForwardPass {
     return out;
   }
 
+  /** The same, to be read only: where the rows follow each other, they are not copied. */
+  rowsOf(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
+    const first = rows[0] ?? 0, isRun = rows.every((row, i) => row === first + i);
+    if (!isRun || rows.length === x.shape[0]) return this.gather(name, x, rows);
+    return this.model.backend.rows(asMatrix(x), first, rows.length);
+  }
+
   /** A matrix of rows seen head by head, [T, heads, headDim]. */
   byHead(x: Tensor): Tensor {
     const { headDim } = this.model.config;

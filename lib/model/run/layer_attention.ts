@@ -218,8 +218,8 @@ export class LayerAttention {
       ? this.#residualNorms(piece.kept)
       : undefined;
     if (attended !== undefined) {
-      this.pass.attended = this.pass.scratch("attended piece", [keep.length, attended.shape[1]!]);
-      this.#backend.storeRows(this.#attendQueries(piece, queries, seen), attended, start);
+      this.pass.attended = this.#backend.rows(attended, start, keep.length);
+      this.#attendQueries(piece, queries, seen);
       this.pass.attended = undefined;
       return undefined;
     }
@@ -240,7 +240,7 @@ export class LayerAttention {
     const local = limits && { windows: pass.i32(limits.windows), sinks: limits.sinks };
     return this.pass.attendRows(this.rows, {
       positions,
-      select: (name, x) => pass.gather(name, x, rows),
+      select: (name, x) => pass.rowsOf(name, x, rows),
       attend: (queries, out, scale) => {
         const argsOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
           ...attentionArgs(pass, model.config, layer, seen, {
