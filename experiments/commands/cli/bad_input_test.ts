@@ -178,9 +178,8 @@ Deno.test("tasks print their help", async () => {
     const lines = stdout.trimEnd().split("\n"), examples = lines.indexOf("Examples:") + 1;
     assertEquals(lines.filter((line) => line.length > 80), []);
     assert(lines.length < 60, `${lines.length} lines`);
-    assertEquals(lines.slice(examples, examples + 4).map((line) => line.startsWith(`  deno task ${task}`)), [
-      ...[true, true, true, false],
-    ]);
+    const shown = lines.slice(examples, lines.indexOf("", examples));
+    assert(shown.length >= 3 && shown.every((line) => line.startsWith(`  deno task ${task}`)), stdout);
     assertMatch(stdout, /\n\nMethod:\n( {2}.*\n)* {2}--method /);
     assertStringIncludes(stdout, "\n  --prune-ratio ");
     assert(!stdout.includes("--ridge"), "an option of one rule");

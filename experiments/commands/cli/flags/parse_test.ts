@@ -127,7 +127,6 @@ Deno.test("describeFlags() lists for a dump the methods that run on one, and no 
   const names = (command: Command) =>
     describeFlags(command, true).match(/--[\w-]+|[\w-]+(?=[:|])|(?<=\|)[\w-]+/g)!;
   const others = [
-    "leave-one-out",
     "oracle",
     "flap",
     "h2o",
