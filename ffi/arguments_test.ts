@@ -43,6 +43,7 @@ import { IN_SLOW_TIER, unless } from "../lib/testing.ts";
 import { tallySkips } from "../lib/eval/mod.ts";
 import { NO_EMULATOR, openTestDevice } from "./cuda/testing.ts";
 import { cpuLevels, openCpu, openCuda } from "./mod.ts";
+import { openWasm } from "./wasm/mod.ts";
 
 // deno-lint-ignore no-explicit-any
 const any = (value?: unknown): any => value;
@@ -217,6 +218,11 @@ const OPENING: readonly Call[] = [
   [TypeError, '"blas": found boolean, expected string', () => openCpu({ blas: any(false) })],
   [TypeError, '"level": found number, expected string', () => openCpu({ level: any(2) })],
   [TypeError, '"products": found null, expected string', () => openCpu({ products: any(null) })],
+  [
+    RangeError,
+    '"products": found "bf16", expected one of exact, int8',
+    () => openWasm({ products: any("bf16") }),
+  ],
   [TypeError, '"build": found string, expected boolean', () => openCpu({ build: any("yes") })],
   [TypeError, '"onProgress": found string, expected function', () => openCpu({ onProgress: any("log") })],
   [TypeError, 'option "level": no such option', () => cpuLevels(any({ level: "base" }))],

@@ -36,6 +36,8 @@ export interface CpuOptions {
   /**
    * Rounding in matrix multiplications with weights. `exact` (the default) rounds nothing. `bf16` rounds both factors
    * if there are more than 8 rows: this is faster in prefills, needs AMX or AVX512-BF16, and changes results a little.
+   * `int8` rounds activations to bytes where weights have up to 8 bits: it is faster on every processor, also in decoding, and
+   * changes results somewhat more; at all levels alike, bit by bit.
    */
   readonly products?: Products;
   /**

@@ -88,9 +88,11 @@ export interface LogitComparison {
 
 /**
  * Rounding of products with weights. `exact` (f32) rounds nothing; `bf16` rounds every factor in products of more than
- * 8 rows (on a GPU more than 16, or 64 by quantised weights). Fewer rows are exact in both.
+ * 8 rows (on a GPU more than 16, or 64 by quantised weights), and fewer rows are exact. `int8` rounds activations to bytes,
+ * each row in blocks of 32 values; weights of q4_0, q4_1, q8_0, q4_k, q5_k and q6_k stay as they are, and products with
+ * others are exact. Not on a GPU.
  */
-export const PRODUCTS = ["exact", "bf16"] as const;
+export const PRODUCTS = ["exact", "bf16", "int8"] as const;
 /** @internal One of {@linkcode PRODUCTS}. */
 export type Products = typeof PRODUCTS[number];
 

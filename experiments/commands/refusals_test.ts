@@ -55,6 +55,9 @@ const REFUSED: { readonly [task: string]: readonly string[] } = {
     "--matmul int4",
     "--matmul int16", // a study of an earlier version may contain it
     "--matmul bf16 --backend reference",
+    "--matmul bf16 --backend wasm",
+    "--matmul int8 --backend cuda",
+    "--matmul fast --backend reference",
     "--resume",
     "--resume TMP/nothing",
     "--out TMP/used",

@@ -1,5 +1,5 @@
 /** Opening the CUDA library on a device. */
-import { PRODUCTS, type Products } from "../../lib/backend.ts";
+import type { Products } from "../../lib/backend.ts";
 import { expectInteger, expectOptions, NativeLibraryError, type TypeName } from "../../lib/errors.ts";
 import type { CudaManifest } from "../build/cuda.ts";
 import { findLibrary, loadLibrary, namedLibrary } from "../library/library.ts";
@@ -27,7 +27,7 @@ export interface CudaOptions {
    */
   readonly wgmma?: boolean;
   /** Rounding of products with weights, see {@linkcode CudaBackend.useBf16}. Default `exact`. */
-  readonly products?: Products;
+  readonly products?: Exclude<Products, "int8">;
   /** Launches that overlap, see {@linkcode CudaBackend.useDependentLaunch}. Default as of `wgmma`. */
   readonly dependentLaunch?: boolean;
   /**
@@ -79,8 +79,8 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   expectOptions(options, OPTIONS);
   const { device: ordinal = 0, products = "exact" } = options;
   expectInteger("device", ordinal, 0);
-  if (!PRODUCTS.includes(products)) {
-    throw new RangeError(`Cannot use products "${products}": expected ${PRODUCTS.join(", ")}`);
+  if (products !== "exact" && products !== "bf16") {
+    throw new RangeError(`Cannot use products "${products}": expected exact, bf16`);
   }
   const driver = openDriver(), device = driver.device(ordinal);
   const builds = options.build && namedLibrary("cuda", options.library) === undefined;

@@ -1,4 +1,5 @@
 /** The backend that computes with the CPU library as WebAssembly, on tensors in its linear memory. */
+import { type Backend, PRODUCTS, type Products } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { expectHostTensor, hostData, type HostTensor, resizedRows, type Tensor } from "../../lib/tensor.ts";
 import { KernelContext } from "../context.ts";
@@ -20,16 +21,22 @@ class WasmContext extends KernelContext<WasmLibrary> {
 export class WasmBackend extends HostBackend {
   /** See {@linkcode Backend.name}. */
   override readonly name = "wasm";
+  /** See {@linkcode Backend.products}. */
+  declare readonly products?: NonNullable<Backend["products"]>;
   readonly #library: WasmLibrary;
 
   /** Use {@linkcode openWasm}. `threads` includes the calling one. */
-  constructor(library: WasmLibrary, threads: number) {
+  constructor(library: WasmLibrary, threads: number, products: Products = "exact") {
     const out = new BigUint64Array(1), status = library.symbols.tkf_context_create(threads, -1, out);
     if (status !== STATUS.ok) {
       throw new NativeLibraryError(`Cannot make a context of ${threads} threads: found status ${status}`);
     }
     super(new WasmContext(library, Number(out[0]) as unknown as Deno.PointerObject));
     this.#library = library;
+    if (products === "exact") return;
+    const { context } = this, use = library.symbols.tkf_products_use;
+    context.check("tkf_products_use", use(context.pointer, PRODUCTS.indexOf(products)));
+    this.products = products;
   }
 
   /** See {@linkcode Backend.description}. */

@@ -1,4 +1,4 @@
 /** What tokenfilter.wasm is: `deno run -A experiments/tools/release/main.ts --wasm` writes both. */
 export const BUILT = {
-  sha256: "51f5ff93ae27492b45ad2b443316a92d79e8dffce5256b0edd276c9ff2f38f6a",
+  sha256: "e1eb8fbb9570ac6db2d4d06a7b6f3df5936dd886e419b92ae67f9bfbda1030d4",
 } as const;

@@ -10,7 +10,7 @@
  * ```
  * @module
  */
-import { expectInteger, expectOptions } from "../../lib/errors.ts";
+import { expectInteger, expectName, expectOptions } from "../../lib/errors.ts";
 import { WasmBackend } from "./backend.ts";
 import { openLibrary } from "./library.ts";
 import { DEFAULT_BYTES, LEAST_BYTES, MOST_BYTES } from "./memory.ts";
@@ -26,6 +26,8 @@ export interface WasmOptions {
    * (Deno, Bun, Chromium); 1 GiB elsewhere.
    */
   readonly memory?: number;
+  /** Rounding in matrix multiplications with weights, as `openCpu` has it; `exact` by default. */
+  readonly products?: "exact" | "int8";
 }
 
 /**
@@ -36,8 +38,9 @@ export interface WasmOptions {
  * @throws {NativeLibraryError} If the file is missing or another one, the engine lacks simd128, or has too little memory.
  */
 export async function openWasm(options: WasmOptions = {}): Promise<WasmBackend> {
-  expectOptions(options, { wasm: "object", memory: "number" });
-  const { wasm, memory = DEFAULT_BYTES } = options;
+  expectOptions(options, { wasm: "object", memory: "number", products: "string" });
+  const { wasm, memory = DEFAULT_BYTES, products = "exact" } = options;
+  expectName("products", products, ["exact", "int8"]);
   expectInteger("memory", memory, LEAST_BYTES, 2 ** 32);
-  return new WasmBackend(await openLibrary(wasm, Math.min(memory, MOST_BYTES)), 1);
+  return new WasmBackend(await openLibrary(wasm, Math.min(memory, MOST_BYTES)), 1, products);
 }

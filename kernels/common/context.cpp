@@ -16,6 +16,9 @@
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 #endif
 
 #include "check.h"
@@ -88,6 +91,19 @@ bool has_amx() {
   if (!has_bf16()) return false;
   constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+// Whether the processor has dot products of bytes for a level: AVX512_VNNI, AVX_VNNI, arm64's.
+bool has_int8_dots([[maybe_unused]] int level) {
+#if TKF_AMX
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (level == TKF_LEVEL_AVX512) return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1u << 11) != 0;
+  return level == TKF_LEVEL_AVX2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 4) != 0;
+#elif defined(__aarch64__) && defined(__linux__)
+  return (getauxval(AT_HWCAP) & 1u << 20) != 0;  // HWCAP_ASIMDDP
 #else
   return false;
 #endif
@@ -205,7 +221,8 @@ const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
   static const char* const products[] = {"", ", products of many rows in bf16 by AVX512-BF16",
-                                         ", products of many rows in bf16 by AMX"};
+                                         ", products of many rows in bf16 by AMX", ", products in int8",
+                                         ", products in int8 by dot products"};
   snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
            own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, products[own->products]);
   return context->description;
@@ -213,8 +230,8 @@ const char* tkf_context_description(tkf_context* context) {
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);
-  check.require(products == TKF_PRODUCTS_EXACT || products == TKF_PRODUCTS_BF16, TKF_STATUS_VALUE,
-                "found other products than exact ones (0) and those in bf16 (1)");
+  check.require(products >= TKF_PRODUCTS_EXACT && products <= TKF_PRODUCTS_INT8, TKF_STATUS_VALUE,
+                "found other products than exact ones (0), those in bf16 (1) and those in int8 (2)");
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
   tkf::Products used = tkf::kExact;
@@ -226,6 +243,7 @@ int32_t tkf_products_use(tkf_context* context, int32_t products) {
                   "found neither AMX nor AVX512-BF16");
     if (!check.ok()) return check.status();
   }
+  if (products == TKF_PRODUCTS_INT8) used = tkf::has_int8_dots(own->level) ? tkf::kInt8Dots : tkf::kInt8;
   own->products = used;
   return TKF_STATUS_OK;
 }

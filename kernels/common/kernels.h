@@ -63,8 +63,15 @@ bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows
 #define TKF_AMX 0
 #endif
 
+// Whether the compiler knows dot products of bytes for the level: AVX512-VNNI, AVX-VNNI, arm64's.
+#if defined(__aarch64__)
+#define TKF_HAS_INT8_DOTS 1
+#else
+#define TKF_HAS_INT8_DOTS (TKF_AMX && TKF_LEVEL > TKF_LEVEL_BASE)
+#endif
+
 // What products round, and by what they are computed then: see TKF_PRODUCTS_….
-enum Products { kExact, kBf16Dots, kBf16Tiles };
+enum Products { kExact, kBf16Dots, kBf16Tiles, kInt8, kInt8Dots };
 Products context_products(const tkf_context* context);
 // Whether the cache of a decode step is to be asked for in the order of its addresses, a tile ahead; else head by head.
 // AMD's processors want the first, Intel's the second (docs/log/speed-notes.md).

@@ -57,6 +57,9 @@ extern "C" {
  * of more than 16 rows, and 64 by quantised weights; where rows of k values are not whole pieces of 16 bytes, in f32. */
 #define TKF_PRODUCTS_EXACT 0
 #define TKF_PRODUCTS_BF16 1
+/* On a CPU: every row and block of 32 values of x rounded to bytes by one scale, weights of q4_0, q4_1, q8_0, q4_k, q5_k and
+ * q6_k as they are; by other weights in f32. */
+#define TKF_PRODUCTS_INT8 2
 
 /* Instruction-set levels of the CPU library; -1 asks for the best that the machine has. */
 #define TKF_LEVEL_BASE 0       /* x86-64-v2, or plain arm64 */
@@ -129,7 +132,7 @@ TKF_API const char* tkf_context_description(tkf_context* context);
 TKF_API int32_t tkf_context_best_level(void);
 TKF_API int32_t tkf_context_levels(void);
 /* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first. Those in bf16 need level avx512, and
- * AMX or AVX512-BF16; on a device, cuBLASLt. */
+ * AMX or AVX512-BF16; on a device, cuBLASLt. Those in int8 need a CPU. */
 TKF_API int32_t tkf_products_use(tkf_context* context, int32_t products);
 /* Loads a BLAS (a shared library that exports cblas_sgemm, also with OpenBLAS's `scipy_` prefix) for products of
  * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. The CUDA library takes a

@@ -33,11 +33,20 @@ constexpr int64_t kFewRows = 8;
 
 // Whether products of `rows` rows are computed in bf16, gate included. Fewer rows are exact.
 TKF_INLINE bool by_bf16(const tkf_context* context, int64_t rows) {
-  return context_products(context) != kExact && rows > kFewRows;
+  const Products products = context_products(context);
+  return (products == kBf16Dots || products == kBf16Tiles) && rows > kFewRows;
 }
 
 // All products of a list, whose weights are of one type. `gate` is only for products in bf16.
 template <class Format>
 int32_t multiply(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k, int gate);
+
+// The same with x rounded to bytes, of types that has_int8() names: by what the level has, or by dot products of bytes.
+namespace int8 {
+int32_t multiply(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k);
+}
+namespace int8_dots {
+int32_t multiply(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k);
+}
 
 }  // namespace tkf::TKF_NAMESPACE

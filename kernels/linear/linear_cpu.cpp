@@ -72,8 +72,19 @@ void multiply_panel(int rows, const float* x, int64_t stride, int64_t k, const f
   multiply_block<kBlockRows>(rows, x, stride, k, panel, cols, out, n);
 }
 
+// Whether weights of a type are multiplied in int8: others are exact.
+static bool has_int8(int dtype) {
+  return dtype == TKF_DTYPE_Q4_0 || dtype == TKF_DTYPE_Q4_1 || dtype == TKF_DTYPE_Q8_0 || dtype == TKF_DTYPE_Q4_K ||
+         dtype == TKF_DTYPE_Q5_K || dtype == TKF_DTYPE_Q6_K;
+}
+
 static int32_t multiply_list(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k,
                              int gate) {
+  const Products products = context_products(context);
+#if TKF_HAS_INT8_DOTS
+  if (products == kInt8Dots && has_int8(list.at[0]->dtype)) return int8_dots::multiply(context, x, list, rows, k);
+#endif
+  if (products == kInt8 && has_int8(list.at[0]->dtype)) return int8::multiply(context, x, list, rows, k);
   int32_t status = TKF_STATUS_OK;
   with_format(list.at[0]->dtype, [&](auto format) {
     status = multiply<decltype(format)>(context, x, list, rows, k, gate);

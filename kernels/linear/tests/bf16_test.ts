@@ -134,11 +134,11 @@ testOnCpu("products in bf16 are refused where they cannot be had, with what help
 });
 
 testOnCpu("products are of a known kind", async () => {
-  for (const products of ["int4", "int16", "bf16x2"]) {
+  for (const products of ["int4", "int16", "bf16x2", "fast"]) {
     await assertRejects(
       () => openCpu({ products: products as Products }),
       RangeError,
-      `Cannot make a context: found products "${products}", expected exact, bf16`,
+      `Cannot make a context: found products "${products}", expected exact, bf16, int8`,
     );
   }
 });

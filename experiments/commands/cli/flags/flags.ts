@@ -1,5 +1,4 @@
 /** The flags that several commands take: each has one name, one kind and one meaning. A command picks its own of them. */
-import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { type Flags, integer, onOff, optional, pick, rarely, text, under } from "./flag.ts";
 
@@ -26,7 +25,10 @@ export const MODEL = {
       WEIGHT_DTYPES.join("|"),
       "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     ),
-    matmul: text(PRODUCTS.join("|"), "rounding in matrix multiplications (exact)"),
+    matmul: text(
+      "exact|bf16|int8|fast",
+      "rounding in matrix multiplications (exact); int8 rounds activations; fast is int8, on a GPU bf16",
+    ),
     wgmma: onOff(
       "prefill by wgmma and TMA, on a GPU of sm_90 (where test:gpu has passed on this GPU; else mma.sync)",
     ),

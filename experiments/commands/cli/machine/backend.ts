@@ -8,6 +8,14 @@ import type { Progress } from "../output/progress.ts";
 
 const CHOICES = ["cpu", "cuda", "wasm", "reference", "auto"] as const;
 const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
+/** What `--matmul` takes; `fast` is `bf16` on a GPU, and `int8` elsewhere. */
+export const MATMUL = [...PRODUCTS, "fast"] as const;
+/** Backends that round as asked for. */
+const BACKENDS: Readonly<Record<Products, readonly BackendChoice[]>> = {
+  exact: CHOICES,
+  bf16: ["cpu", "cuda"],
+  int8: ["cpu", "wasm"],
+};
 type BackendChoice = (typeof CHOICES)[number];
 
 /** The backend that a user asked for, and its settings. */
@@ -36,10 +44,13 @@ export function readBackend(values: FlagValues): BackendRequest {
   const threads = readCount(values, "threads", 1, MAX_THREADS);
   const dtype = textOf(values, "cache-dtype") ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
-  const products = expectChoice("matmul", textOf(values, "matmul") ?? "exact", PRODUCTS);
-  if (products !== "exact" && choice !== "cpu" && choice !== "cuda") {
+  const matmul = expectChoice("matmul", textOf(values, "matmul") ?? "exact", MATMUL);
+  const products = matmul === "fast" ? choice === "cuda" ? "bf16" : "int8" : matmul;
+  const able = BACKENDS[products];
+  if (!able.includes(choice)) {
+    const expected = matmul === "fast" ? "cpu, cuda or wasm" : able.join(" or ");
     throw new UsageError(
-      `Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu or cuda`,
+      `Cannot use --matmul ${matmul} with --backend ${choice}: expected --backend ${expected}`,
     );
   }
   const wgmma = values.has("wgmma");
@@ -85,7 +96,7 @@ export async function openBackend(request: BackendRequest, progress: Progress): 
   if (request.choice === "reference") return await openReference();
   if (request.choice === "wasm") {
     const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
-    return await openWasm();
+    return await openWasm({ products: request.products as "exact" | "int8" });
   }
   // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
@@ -106,7 +117,9 @@ async function openNative(
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
   const { openCpu, openCuda } = await import("../../../../ffi/mod.ts");
-  if (choice === "cuda") return await openCuda({ ...(wgmma && { wgmma }), products, ...building });
+  if (choice === "cuda") {
+    return await openCuda({ ...(wgmma && { wgmma }), products: products as "exact" | "bf16", ...building });
+  }
   if (choice === "auto") {
     try {
       return await openCuda(building);
