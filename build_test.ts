@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "./build.ts";
 import { ABI_VERSION } from "./ffi/library/abi.ts";
@@ -195,7 +196,7 @@ Deno.test("the build commands say how they are used, and build nothing", async (
         Deno.execPath(),
         ["run", "-A", "--no-lock", script, flag],
         {
-          cwd: new URL(".", import.meta.url).pathname,
+          cwd: fileURLToPath(new URL(".", import.meta.url)),
           env: { TOKENFILTER_CACHE: "/dev/null/none" },
         },
       );
@@ -213,7 +214,7 @@ Deno.test("build --emulated says where both libraries are", async () => {
     Deno.execPath(),
     ["run", "-A", "--no-lock", "experiments/tools/build/main.ts", "--emulated"],
     {
-      cwd: new URL(".", import.meta.url).pathname,
+      cwd: fileURLToPath(new URL(".", import.meta.url)),
       env: { TOKENFILTER_EMULATED: "/some/libtokenfilter_emulated.so" },
     },
   );

@@ -1,4 +1,5 @@
 /** `deno task completion`: a script by which a shell completes the commands. See `deno task completion --help`. */
+import { fileURLToPath } from "node:url";
 import { completionScript, SHELLS } from "./cli/completion.ts";
 import type { Command } from "./cli/command.ts";
 import { readJson } from "./cli/files.ts";
@@ -9,7 +10,7 @@ const ROOT = new URL("../../", import.meta.url);
 
 /** The commands of deno.json that lie in this folder, each with its module's path from the project's folder. */
 export async function listCommands(): Promise<{ readonly path: string; readonly command: Command }[]> {
-  const { tasks } = await readJson(decodeURIComponent(new URL("deno.json", ROOT).pathname)) as {
+  const { tasks } = await readJson(fileURLToPath(new URL("deno.json", ROOT))) as {
     readonly tasks: { readonly [name: string]: string };
   };
   const paths = Object.values(tasks).flatMap((line) => line.match(/experiments\/commands\/\S+\.ts/) ?? []);

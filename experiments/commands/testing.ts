@@ -1,5 +1,6 @@
 /** Runs tasks as a user does, for tests. */
 export { withFolder } from "../../lib/testing.ts";
+import { fileURLToPath } from "node:url";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../lib/errors.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
@@ -99,7 +100,7 @@ export function copyProject(folder: string): string {
     }
     Deno.mkdirSync(`${copy}/${above}${part}`);
   });
-  copyFolder(new URL(folder, root).pathname, `${copy}/${folder}`);
+  copyFolder(fileURLToPath(new URL(folder, root)), `${copy}/${folder}`);
   return copy;
 }
 

@@ -1,11 +1,12 @@
 /** Tests how the studies' item files are made; their digests are those of the recipes. */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch } from "@std/assert";
 import { exists } from "../commands/cli/files.ts";
 import { unless } from "../../lib/testing.ts";
 import { withFolder } from "../commands/testing.ts";
 import { lackOfPython, python } from "../tools/testing_python.ts";
 
-const SCRIPT = decodeURIComponent(new URL("items.py", import.meta.url).pathname);
+const SCRIPT = fileURLToPath(new URL("items.py", import.meta.url));
 
 function run(...args: string[]): { code: number; lines: string[] } {
   const { code, stderr } = new Deno.Command(python, { args: ["-B", ...args] }).outputSync();

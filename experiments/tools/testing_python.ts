@@ -1,4 +1,5 @@
 /** Scripts in Python, for tests. */
+import { fileURLToPath } from "node:url";
 import { assert } from "@std/assert";
 
 /** The interpreter: `TOKENFILTER_PYTHON`, or the first one in the path. */
@@ -44,6 +45,6 @@ export const PACKAGES_OF_TINY: readonly string[] = [
 
 /** Writes the model `tiny` as a folder that transformers loads. */
 export async function unpackTiny(out: string): Promise<void> {
-  const folder = new URL("../../lib/model/tiny", import.meta.url).pathname;
+  const folder = fileURLToPath(new URL("../../lib/model/tiny", import.meta.url));
   await runPython("-c", UNPACK, folder, "tiny-llama-4.8m.Q8_0.gguf", out);
 }

@@ -1,4 +1,5 @@
 /** The kernels as WebAssembly compute the bits of the native library at level `base`, in every runtime. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { loadModel } from "../../lib/model/mod.ts";
 import { browserTest } from "../../lib/plot/figure/testing.ts";
@@ -31,7 +32,7 @@ Deno.test({
 /** One module for all runtimes but Deno: what it needs of Deno or Node would be an import that is left in it. */
 async function bundle(): Promise<string> {
   const path = await Deno.makeTempFile({ suffix: ".js" });
-  const entry = new URL("bits_testing.ts", import.meta.url).pathname;
+  const entry = fileURLToPath(new URL("bits_testing.ts", import.meta.url));
   const { success, stderr } = await run(Deno.execPath(), ["bundle", "--platform=browser", "-o", path, entry]);
   assert(success, stderr);
   const text = await Deno.readTextFile(path);
@@ -53,7 +54,7 @@ import { wasmBits } from "./bits.mjs";
 const [model, wasm] = process.argv.slice(2).map((path) => new Uint8Array(readFileSync(path)));
 console.log(JSON.stringify(await wasmBits(model, wasm)));`,
       );
-      const args = [`${folder}/main.mjs`, MODEL.pathname, WASM.pathname];
+      const args = [`${folder}/main.mjs`, fileURLToPath(MODEL), fileURLToPath(WASM)];
       const { stdout, stderr } = await run(program, args);
       assertEquals(stderr, "");
       assertEquals(JSON.parse(stdout), expected);

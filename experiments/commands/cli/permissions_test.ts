@@ -1,4 +1,5 @@
 /** The tasks of deno.json run with the permissions that they name, and no others. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { hostTensor } from "../../../mod.ts";
 import { writeSafetensors } from "../../../lib/model/mod.ts";
@@ -52,7 +53,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       ["eval", [
         ...[
           "--data",
-          new URL("../eval/testdata/items", import.meta.url).pathname,
+          fileURLToPath(new URL("../eval/testdata/items", import.meta.url)),
           "--tasks",
           "piqa",
           "--threads",

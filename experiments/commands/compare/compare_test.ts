@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { explainError } from "../cli/task.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
@@ -172,7 +173,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
 
 Deno.test("compare fits methods on a calibration text, and says so in the record", () =>
   withFolder(async (folder) => {
-    const text = new URL("../../../README.md", import.meta.url).pathname;
+    const text = fileURLToPath(new URL("../../../README.md", import.meta.url));
     const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "100"];
     const methods = ["--methods", "attention-drop,flap,probe-pruning", "--prune-ratio", "0.3"];
     const { code, stdout, stderr } = await runTask(
@@ -307,7 +308,7 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
     assertStringIncludes(again.stderr, "it holds compare.json, a finished run");
   }));
 
-const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;
+const DATA = fileURLToPath(new URL("../eval/testdata/items", import.meta.url));
 
 Deno.test("compare answers items at several ratios too, and goes on after an interrupt to the same table", () =>
   withFolder(async (folder) => {

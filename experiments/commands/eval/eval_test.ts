@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
 import { explainError } from "../cli/task.ts";
@@ -20,7 +21,7 @@ function firstItem(folder: string): ItemUnit {
   return store.units<ItemUnit>("item", ({ id }) => id).finished[0]!;
 }
 
-const DATA = new URL("./testdata/items", import.meta.url).pathname;
+const DATA = fileURLToPath(new URL("./testdata/items", import.meta.url));
 const FAST = ["--data", DATA, "--threads", "1", "--quiet"];
 const { reason: noBf16 } = await findBf16Unit();
 const rounded = noBf16 ? [] : ["--matmul", "bf16"];

@@ -2,6 +2,7 @@
  * The steps of docs/guides/write-a-rule.md, done as they are written there in a copy of the tree, with two methods that have
  * options; and then the repository's own checks and tests.
  */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
@@ -9,7 +10,7 @@ import { finish, withFolder } from "../testing.ts";
 import { ADDED, addMethods } from "./method_testing.ts";
 import { listTree } from "../../tools/machine/checkout_testing.ts";
 
-const ROOT = new URL("../../../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const GUIDE = "docs/guides/write-a-rule.md";
 const text = await Deno.readTextFile(`${ROOT}${GUIDE}`);
 const [, steps] = text.match(/^## Keep it$(.*?)^## /ms)!;

@@ -1,10 +1,11 @@
 /** Commands on `tiny` answer as golden.json says: numbers, decisions, tables and figures. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { cpuLevels } from "../../../ffi/mod.ts";
 import { IN_SLOW_TIER, RUNS_SLOW, unless } from "../../../lib/testing.ts";
 import type { Golden } from "./run_testing.ts";
 
-const SCRIPT = new URL("./run_testing.ts", import.meta.url).pathname;
+const SCRIPT = fileURLToPath(new URL("./run_testing.ts", import.meta.url));
 const golden: Golden = JSON.parse(await Deno.readTextFile(new URL("./golden.json", import.meta.url)));
 const levels = await cpuLevels(), best = levels.at(-1)!;
 

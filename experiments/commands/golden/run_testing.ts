@@ -5,6 +5,7 @@
  * usage: deno run -A experiments/commands/golden/run_testing.ts avx2 >experiments/commands/golden/golden.json
  * A second argument, N, runs each N-th of the lines that need no other.
  */
+import { fileURLToPath } from "node:url";
 import { parquetReadObjects } from "hyparquet";
 import { buildCpu } from "../../../build.ts";
 import { sha256 } from "../../../lib/sha256.ts";
@@ -27,7 +28,7 @@ type Json = any;
 
 /** Keys of documents whose values differ from run to run. */
 const VARYING = /timeMs$|PerSecond$|^(peakMemoryBytes|startedAt|finishedAt|deno|platform|version)$/i;
-const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;
+const DATA = fileURLToPath(new URL("../eval/testdata/items", import.meta.url));
 const folder = await Deno.makeTempDir({ prefix: "tokenfilter-golden-" });
 
 /** A text without folders and times. */

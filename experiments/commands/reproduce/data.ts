@@ -1,4 +1,5 @@
 /** The texts of recipes: from a folder or from the hub at a pinned commit, with the digest that the recipe asks for. */
+import { fileURLToPath } from "node:url";
 import { parquetReadObjects } from "hyparquet";
 import { UsageError } from "../../../lib/errors.ts";
 import { obtainDataset } from "../../../lib/model/hub/repository.ts";
@@ -28,7 +29,7 @@ interface JoinedText {
   readonly join: string;
 }
 
-const SOURCES = await readJson(new URL("data.json", import.meta.url).pathname) as {
+const SOURCES = await readJson(fileURLToPath(new URL("data.json", import.meta.url))) as {
   readonly [name: string]: TextSource | JoinedText;
 };
 

@@ -1,4 +1,5 @@
 /** Recipes as data: protocols, texts, methods, and the published numbers of each protocol. */
+import { fileURLToPath } from "node:url";
 import { UsageError } from "../../../lib/errors.ts";
 import { sayNearest } from "../../../lib/nearest.ts";
 import type { ModelConfig } from "../../../lib/model/config/config.ts";
@@ -76,7 +77,7 @@ interface KnownModel {
   readonly config: { readonly [key: string]: unknown };
 }
 
-const read = async <T>(name: string) => await readJson(new URL(name, import.meta.url).pathname) as T;
+const read = async <T>(name: string) => await readJson(fileURLToPath(new URL(name, import.meta.url))) as T;
 
 /** The recipes that come with the project. */
 export const RECIPES = ["quick", "study", "paper"] as const;
@@ -100,7 +101,7 @@ export async function readRecipe(named: string, content?: string): Promise<Recip
     const expected = `${RECIPES.join(", ")} or a .json file${sayNearest(named, RECIPES, "; ")}`;
     throw new UsageError(`Cannot use recipe "${named}": expected ${expected}`);
   }
-  const path = isOwn ? named : new URL(`recipes/${named}.json`, import.meta.url).pathname;
+  const path = isOwn ? named : fileURLToPath(new URL(`recipes/${named}.json`, import.meta.url));
   const found = content === undefined ? await readJson(path) : JSON.parse(content);
   const recipe = found as Omit<Recipe, "name" | "published"> & Partial<PublishedFile> | null;
   const known = await read<PublishedFile>("published.json"), { numbers = [] } = recipe ?? {};

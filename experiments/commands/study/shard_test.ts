@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
@@ -5,7 +6,7 @@ import { readResults } from "./study_testing.ts";
 import { command } from "../sweep.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 
-const ROOT = new URL("../../../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const SMALL = [
   "--context",
   "64",

@@ -1,4 +1,5 @@
 /** `deno task sweep` over tasks of items: resumed, searched, shared out, and refused. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readTrials } from "../study/study_testing.ts";
 import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "../testing.ts";
@@ -6,7 +7,7 @@ import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from 
 /** Three items that are made, each of about 60 tokens. */
 const RECALL = ["--task", "recall", "--length", "60", "--items", "3", "--filter-from", "50%"];
 const SEEDS = Array.from({ length: 30 }, (_, i) => i).join(",");
-const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;
+const DATA = fileURLToPath(new URL("../eval/testdata/items", import.meta.url));
 
 /** A summary without the values that differ from run to run. */
 const lasting = (text: string): object =>

@@ -1,4 +1,5 @@
 /** `deno task sweep` with a space, a race, a budget; and Optuna in the lead. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { unless } from "../../../lib/testing.ts";
 import { explainError } from "../cli/task.ts";
@@ -103,7 +104,7 @@ Deno.test({
         `${folder}/text.txt`,
         "It was the best of times, it was the worst of times. ".repeat(6),
       );
-      const script = new URL("../optuna_study.py", import.meta.url).pathname;
+      const script = fileURLToPath(new URL("../optuna_study.py", import.meta.url));
       const args = ["--text", `${folder}/text.txt`, "--tokens", "64", "--trials", "2", "--seed", "1"];
       await runPython(script, ...args, "--storage", `sqlite:///${folder}/study.db`);
       const code =

@@ -1,4 +1,5 @@
 /** Tests `--task-file` against built-in tasks: YAML of lm-evaluation-harness, and modules. */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { findTask, ownTask, readItemRows, setOwnTask } from "../../../lib/eval/mod.ts";
@@ -7,7 +8,7 @@ import { listFolder, runTask, withFolder } from "../testing.ts";
 import { hasItems, readTaskText } from "./data.ts";
 import { takeTaskFile } from "./file.ts";
 
-const DATA = new URL("../eval/testdata/items/", import.meta.url).pathname;
+const DATA = fileURLToPath(new URL("../eval/testdata/items/", import.meta.url));
 
 /** Rows of a built-in task's file. */
 const rowsOf = (task: string): { [name: string]: unknown }[] =>

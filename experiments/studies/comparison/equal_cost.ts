@@ -1,4 +1,5 @@
 /** A table and a figure of loss against cache, attention FLOPs and time, on 32,768 tokens. */
+import { fileURLToPath } from "node:url";
 import { axis, baseLayout, Figure, type JsonObject, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { LengthRow } from "../../../lib/eval/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
@@ -36,7 +37,7 @@ export interface Times {
 }
 
 /** The file of the committed times. */
-export const TIMES_FILE = decodeURIComponent(new URL("times.json", import.meta.url).pathname);
+export const TIMES_FILE = fileURLToPath(new URL("times.json", import.meta.url));
 
 /** The committed times. */
 export const readTimes = (): Promise<Times> => readJson(TIMES_FILE) as Promise<Times>;

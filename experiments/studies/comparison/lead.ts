@@ -4,6 +4,7 @@
  *
  * usage: deno run -A experiments/studies/comparison/lead.ts
  */
+import { fileURLToPath } from "node:url";
 import { axis, baseLayout, DARK, Figure, type JsonObject, LIGHT } from "../../../lib/plot/mod.ts";
 import { type Interval, shareInterval } from "../../../lib/stats/mod.ts";
 import { readNeedles } from "../retrieval/needles.ts";
@@ -189,7 +190,7 @@ if (import.meta.main) {
     const figure = await drawLead(form !== "");
     for (const [name, theme] of [["light", LIGHT], ["dark", DARK]] as const) {
       const path = new URL(`../../../docs/images/lead${form}_${name}.png`, import.meta.url);
-      await figure.saveImage(path.pathname, { width, scale: 1.4, theme });
+      await figure.saveImage(fileURLToPath(path), { width, scale: 1.4, theme });
     }
   }
 }

@@ -1,4 +1,5 @@
 /** The study's parts on a text: methods by name, their baselines, three metrics, and intervals over whole chunks. */
+import { fileURLToPath } from "node:url";
 import { formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
 import { type Interval, pairedInterval } from "../../../lib/stats/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
@@ -19,7 +20,7 @@ export type Method = Comparison["methods"][number] & {
 
 /** Sources of the methods. */
 const SOURCES = await readJson(
-  decodeURIComponent(new URL("../../tools/docs/method_sources.json", import.meta.url).pathname),
+  fileURLToPath(new URL("../../tools/docs/method_sources.json", import.meta.url)),
 ) as {
   readonly [method: string]: { readonly paper?: string; readonly adapted: string } | undefined;
 };

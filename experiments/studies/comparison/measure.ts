@@ -7,6 +7,7 @@
  * WORK holds unfinished parts: run the same command again to resume them. A finished part is written to results/, as
  * one line of JSON, and is not run again.
  */
+import { fileURLToPath } from "node:url";
 import { exists } from "../../commands/cli/files.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 
@@ -81,7 +82,7 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
   const own = ["--length", `${length}`, "--side", "key", "--recent", "32", "--warmup", "64"];
   const { ratios, ...part } = items(methods, share, "needle", count, own);
   if (which === "all") return { ...part, ratios };
-  const file = new URL(`ratios/${which}_${share}.json`, import.meta.url).pathname;
+  const file = fileURLToPath(new URL(`ratios/${which}_${share}.json`, import.meta.url));
   return { ...part, flags: [...part.flags, "--skip-ratios", file] };
 };
 /** Methods that evict keys and values; all have the same window and warm-up, and so one random baseline. */

@@ -4,6 +4,7 @@
  *
  * usage: deno run -A experiments/studies/comparison/paper.ts
  */
+import { fileURLToPath } from "node:url";
 import { DARK, LIGHT } from "../../../lib/plot/mod.ts";
 import { drawEqualCost, makeCostTable, readTimes } from "./equal_cost.ts";
 import { drawDifferences, makeLargeTables } from "./large.ts";
@@ -37,7 +38,7 @@ if (import.meta.main) {
   for (const [file, figure] of Object.entries(figures)) {
     for (const [name, theme] of [["light", LIGHT], ["dark", DARK]] as const) {
       const path = new URL(`../../../docs/images/${file}_${name}.png`, import.meta.url);
-      await figure.saveImage(path.pathname, { width: 1000, scale: 1.4, theme });
+      await figure.saveImage(fileURLToPath(path), { width: 1000, scale: 1.4, theme });
     }
   }
 }

@@ -3,6 +3,7 @@
  *
  * usage: deno run -A experiments/studies/comparison/pictures.ts
  */
+import { fileURLToPath } from "node:url";
 import { axis, baseLayout, Figure, LEGEND, styleRule, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { collectItems, groupRatios, listTasks, type Part, readPart } from "./tables.ts";
@@ -140,7 +141,7 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
 if (import.meta.main) {
   await Deno.mkdir(new URL("images/", import.meta.url), { recursive: true });
   for (const [name, figure] of Object.entries(await drawPictures())) {
-    await figure.saveImage(new URL(`images/${name}.png`, import.meta.url).pathname, {
+    await figure.saveImage(fileURLToPath(new URL(`images/${name}.png`, import.meta.url)), {
       width: 860,
       scale: 1.2,
     });

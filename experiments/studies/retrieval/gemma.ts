@@ -4,6 +4,7 @@
  *
  * usage: deno run -A experiments/studies/retrieval/gemma.ts
  */
+import { fileURLToPath } from "node:url";
 import { openCpu } from "../../../ffi/mod.ts";
 import { findRetrievalLayers, loadModel } from "../../../lib/model/mod.ts";
 import { readVersion } from "../../../lib/version.ts";
@@ -21,7 +22,7 @@ if (import.meta.main) {
     throw new RangeError(`Cannot probe without windows: found one of fewer than ${longest} tokens`);
   }
   const { name: model, sha256: modelSha256 } = loaded, version = await readVersion();
-  const path = new URL("results/gemma3-270m_probe.json", import.meta.url).pathname;
+  const path = fileURLToPath(new URL("results/gemma3-270m_probe.json", import.meta.url));
   const round = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
   await writeWhole(

@@ -7,6 +7,7 @@
  * DATA has the texts of experiments/studies/texts.ts. `--together`: trials that take turns on each chunk, so that the full
  * model's logits are computed once for all of them.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
 import { encodeItems, findTask, ItemScorer, PerplexityEvaluation, readItems } from "../../../lib/eval/mod.ts";
@@ -121,7 +122,7 @@ if (import.meta.main) {
     });
     if (lines.length === 0) await Deno.writeTextFile(path, conditions + "\n");
     else if (lines[0] !== conditions) {
-      throw new Error(`Cannot continue ${path.pathname}: found other conditions in its first line`);
+      throw new Error(`Cannot continue ${fileURLToPath(path)}: found other conditions in its first line`);
     }
     for (let i = 0; i < left.length; i += together) {
       await run(left.slice(i, i + together), (trial, measured) => {

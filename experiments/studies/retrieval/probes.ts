@@ -4,6 +4,7 @@
  * usage: deno run -A experiments/studies/retrieval/probes.ts
  *          --texts FILE,FILE [--model smollm2-135m] [--threads N]
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
 import { wholeParts } from "../../../lib/filter/mod.ts";
@@ -93,7 +94,7 @@ if (import.meta.main) {
   const round = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value;
   await writeWhole(
-    new URL("results/probes.json", import.meta.url).pathname,
+    fileURLToPath(new URL("results/probes.json", import.meta.url)),
     `${JSON.stringify(found, round)}\n`,
   );
 }

@@ -1,4 +1,5 @@
 /** The committed results: of each trial the loss, KL and top-1 agreement by chunk, and their intervals over chunks. */
+import { fileURLToPath } from "node:url";
 import { mean } from "../../../lib/math/mean.ts";
 import { type Interval, pairedInterval } from "../../../lib/stats/mod.ts";
 import { exists } from "../../commands/cli/files.ts";
@@ -78,7 +79,7 @@ export async function readSweep(name: string): Promise<Trial[]> {
 
 /** Whether a set of measure.ts has results. */
 export const hasLines = (name: string): boolean =>
-  exists(decodeURIComponent(new URL(`results/${name}.jsonl`, import.meta.url).pathname));
+  exists(fileURLToPath(new URL(`results/${name}.jsonl`, import.meta.url)));
 
 /** Lines of a set of measure.ts: its conditions, then its trials. */
 export async function readLines<T>(name: string): Promise<[{ readonly [name: string]: unknown }, ...T[]]> {

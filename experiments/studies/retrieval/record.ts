@@ -7,6 +7,7 @@
  *
  * `--texts`: how many texts to add at most (all).
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
 import { cpus } from "node:os";
 import { openCpu } from "../../../ffi/mod.ts";
@@ -166,7 +167,7 @@ if (import.meta.main) {
   const earlier: Recording | undefined = exists(path) ? JSON.parse(await Deno.readTextFile(path)) : undefined;
   const texts: RecordedText[] = [...earlier?.texts ?? []];
   if (earlier !== undefined && JSON.stringify({ ...earlier, texts: undefined }) !== JSON.stringify(head)) {
-    throw new Error(`Cannot continue ${path.pathname}: found other conditions`);
+    throw new Error(`Cannot continue ${fileURLToPath(path)}: found other conditions`);
   }
   const last = Math.min(encoded.length, texts.length + Number(flags.texts ?? encoded.length));
   for (const one of encoded.slice(texts.length, last)) {

@@ -1,4 +1,5 @@
 /** Tests of README and the docs: links work, commands run, and statements follow the code. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../../build.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../../lib/methods/list.ts";
@@ -99,7 +100,7 @@ const SOURCES = /^(?!results\/).*\.(ts|cpp|cuh?|h|py|ipynb|sh)$|^\.ci\/[^.]+$/;
 
 Deno.test("docs/reference/environment.md lists the environment variables that the code reads, and no others", async () => {
   const read = new Set<string>(), named = new Set<string>();
-  for (const path of await listTree(root.pathname)) {
+  for (const path of await listTree(fileURLToPath(root))) {
     if (!SOURCES.test(path) || path.includes("testdata/")) continue;
     const text = await Deno.readTextFile(new URL(path, root));
     // Guards of headers look like variables.
@@ -162,7 +163,7 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
     const [, source] = page.match(/^```c\n(.*?)^```/ms)!, [, expected] = page.match(/\.\/sample +# (.*)$/m)!;
     await Deno.writeTextFile(`${folder}/sample.c`, source!);
     const [{ path }, { command }] = await Promise.all([buildCpu(), findCompiler()]);
-    const include = new URL("ffi/embed", root).pathname;
+    const include = fileURLToPath(new URL("ffi/embed", root));
     const flags = ["-x", "c", "-std=c99", "-Wall", "-Wextra", "-Werror", "-I", include, `${folder}/sample.c`];
     const run = async (command: string, args: string[]) => {
       const { code, stdout, stderr } = await new Deno.Command(command, { args }).output();

@@ -1,4 +1,5 @@
 /** `deno task docs`: makes a site of the docs. See `deno task docs --help`. */
+import { fileURLToPath } from "node:url";
 import { run } from "../../../ffi/build/command.ts";
 import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
@@ -14,7 +15,7 @@ import { type Asked, plainCommand } from "../../commands/run.ts";
 import { buildPage } from "./forget/build.ts";
 import { stagePages } from "./stage.ts";
 
-const ROOT = decodeURIComponent(new URL("../../../", import.meta.url).pathname);
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const SITE = new URL("site/", import.meta.url);
 
 /** @throws {UsageError} If the value of a flag cannot be used. */

@@ -4,6 +4,7 @@
  *
  * usage: deno run -A experiments/tools/docs/reference_pages.ts
  */
+import { fileURLToPath } from "node:url";
 import { EVICTIONS, KEY_RULES, type Method, METHODS, OFFLINE, PRESETS } from "../../../lib/methods/mod.ts";
 import { readJson, writeWhole } from "../../commands/cli/files.ts";
 import type { Declaration } from "../../commands/cli/command.ts";
@@ -44,7 +45,7 @@ const GROUPS: readonly (readonly [title: string, about: string, methods: readonl
 ];
 
 async function describeMethods(): Promise<string> {
-  const path = decodeURIComponent(new URL("method_sources.json", import.meta.url).pathname);
+  const path = fileURLToPath(new URL("method_sources.json", import.meta.url));
   const sources = await readJson(path) as { readonly [method: string]: Source };
   const listed = GROUPS.flatMap(([, , methods]) => methods.map(({ name }) => name));
   const gone = Object.keys(sources).filter((name) => !listed.includes(name));
@@ -81,7 +82,9 @@ ${makeTable(["name", "options"], presets)}`;
 
 /** Names and help of developers' commands, in the order of deno.json. */
 async function describeTools(): Promise<string[]> {
-  const { tasks } = await readJson(new URL("deno.json", ROOT).pathname) as { tasks: Record<string, string> };
+  const { tasks } = await readJson(fileURLToPath(new URL("deno.json", ROOT))) as {
+    tasks: Record<string, string>;
+  };
   const found: string[] = [];
   for (const [name, line] of Object.entries(tasks)) {
     const path = line.match(/experiments\/tools\/\S+\.ts/)?.[0];
@@ -164,6 +167,6 @@ if (import.meta.main) {
   await Deno.remove(commands, { recursive: true }); // with pages of commands that are gone
   await Deno.mkdir(commands);
   for (const [path, text] of pages) {
-    await writeWhole(new URL(path, ROOT).pathname, text);
+    await writeWhole(fileURLToPath(new URL(path, ROOT)), text);
   }
 }

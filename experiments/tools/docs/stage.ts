@@ -1,4 +1,5 @@
 /** The repository's pages as VitePress reads them: those that README leads to, the notebooks, and the files that they name. */
+import { fileURLToPath } from "node:url";
 import { joinText, readNotebook } from "../notebooks/notebook.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -128,7 +129,7 @@ export async function stagePages(folder: string, base: string): Promise<string[]
     const place = `${folder}/${placeOf(path)}`, url = new URL(path, ROOT);
     if (PICTURE.test(path)) await copy(url, place);
     else if (notebooks.includes(path)) {
-      const { text, figures, title, question } = await describeNotebook(url.pathname);
+      const { text, figures, title, question } = await describeNotebook(fileURLToPath(url));
       await write(place, lead(path, text));
       for (const [i, svg] of figures.entries()) await write(`${folder}/${path}.${i}.svg`, svg);
       entries.push({ text: title, link: `/${path}` });

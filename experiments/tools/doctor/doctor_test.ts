@@ -1,4 +1,5 @@
 /** `deno task doctor`: hidden parts are named, each with a command. */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { path as fakeDriver } from "../../../ffi/cuda/driver/fake_driver_testing.ts";
 import { withFolder } from "../../commands/testing.ts";
@@ -151,7 +152,7 @@ testSlow(
       await Deno.mkdir(copy);
       for (const name of ["deno.json", "lib", "ffi", "experiments", "kernels", ".std"]) {
         await new Deno.Command("cp", {
-          args: ["-r", decodeURIComponent(new URL(name, ROOT).pathname), `${copy}/`],
+          args: ["-r", fileURLToPath(new URL(name, ROOT)), `${copy}/`],
         }).output();
       }
       const proxy = "http://127.0.0.1:9", script = `${copy}/experiments/tools/doctor/main.ts`;

@@ -1,10 +1,11 @@
 /** Test files of the CUDA library: those of a part, and the process that runs one. */
+import { fileURLToPath } from "node:url";
 import { globSync } from "node:fs";
 import { run } from "../../../ffi/build/command.ts";
 import type { PinnedPackage } from "../../../lib/pip.ts";
 import { fetchProgram, type FoundProgram } from "../machine/program.ts";
 
-const ROOT = decodeURIComponent(new URL("../../../", import.meta.url).pathname);
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** Parts of the work, in their order, with the seconds that a file may take. */
 export const LIMITS = { tests: 300, memcheck: 900, racecheck: 900 } as const;

@@ -1,10 +1,11 @@
 /** The notebooks as they are kept: following the rules, with the outputs of the code that stands there. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { readDisplayed } from "./figures.ts";
 import { checkForm, digestCells, joinText, LIMITS, readNotebook } from "./notebook.ts";
 import { checkOutputs, PLOTLY_MIME } from "./outputs.ts";
 
-const FOLDER = new URL("../../../notebooks/", import.meta.url).pathname;
+const FOLDER = fileURLToPath(new URL("../../../notebooks/", import.meta.url));
 const names = [...Deno.readDirSync(FOLDER)].map(({ name }) => name).filter((name) => name.endsWith(".ipynb"))
   .sort();
 

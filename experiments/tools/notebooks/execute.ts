@@ -1,4 +1,5 @@
 /** Runs a notebook's cells with the Deno kernel of this executable. */
+import { fileURLToPath } from "node:url";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { type Jupyter, variablesOf } from "./jupyter.ts";
 
@@ -15,7 +16,7 @@ export interface ExecuteOptions {
   readonly onCell?: (cell: number) => void;
 }
 
-const SCRIPT = decodeURIComponent(new URL("execute.py", import.meta.url).pathname);
+const SCRIPT = fileURLToPath(new URL("execute.py", import.meta.url));
 
 /** Executes a notebook. @returns The failure of a cell or of the kernel, which names it; undefined where all ran. */
 export async function executeNotebook(options: ExecuteOptions): Promise<string | undefined> {

@@ -1,4 +1,5 @@
 /** Cells in the Deno kernel, by Jupyter. */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch } from "@std/assert";
 import { withFolder } from "../../commands/testing.ts";
 import { executeNotebook } from "./execute.ts";
@@ -79,7 +80,7 @@ print(json.dumps([output.text for output in cell.outputs]))
 
 test("execute.py gives a cell its own messages alone, those after its idle too", async () => {
   const { python, folder: packages } = await ensureJupyter(), env = variablesOf(packages);
-  const folder = decodeURIComponent(new URL(".", import.meta.url).pathname);
+  const folder = fileURLToPath(new URL(".", import.meta.url));
   const { stdout, stderr } = await runProgram(python, ["-c", MESSAGES, folder], { env });
   assertEquals([stdout, stderr], ['["own", "late"]\n', ""]);
 });

@@ -1,4 +1,5 @@
 /** Jupyter in a folder of its own in the project's cache. The user's Python packages and kernels stay untouched. */
+import { fileURLToPath } from "node:url";
 import { run } from "../../../ffi/build/command.ts";
 import { fetchFolder } from "../../../ffi/build/wheel.ts";
 import { cacheDir } from "../../../lib/cache.ts";
@@ -6,7 +7,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { isFolder } from "../../commands/cli/files.ts";
 
-const REQUIREMENTS = decodeURIComponent(new URL("requirements.txt", import.meta.url).pathname);
+const REQUIREMENTS = fileURLToPath(new URL("requirements.txt", import.meta.url));
 
 /** A Python, and the folder of its packages. */
 export interface Jupyter {

@@ -1,4 +1,5 @@
 /** `deno task notebooks`: runs the notebooks headless and checks their outputs. See `deno task notebooks --help`. */
+import { fileURLToPath } from "node:url";
 import { buildCpu, ensureBlas } from "../../../build.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sayNearest } from "../../../lib/nearest.ts";
@@ -18,7 +19,7 @@ import { digestCells, formatNotebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, checkSize } from "./outputs.ts";
 import { checkCells } from "./static_checks.ts";
 
-const FOLDER = decodeURIComponent(new URL("../../../notebooks/", import.meta.url).pathname);
+const FOLDER = fileURLToPath(new URL("../../../notebooks/", import.meta.url));
 const pathOf = (name: string) => `${FOLDER}${name}.ipynb`;
 
 /** A model as the notebooks find it from their own folder. @throws {UsageError} If it is a path and no file is there. */

@@ -1,8 +1,9 @@
 /** Checks of notebooks that run no cell: form, types and lint. `deno fmt` formats notebooks by itself. */
+import { fileURLToPath } from "node:url";
 import { run } from "../../../ffi/build/command.ts";
 import { checkForm, type Notebook } from "./notebook.ts";
 
-const CONFIG = decodeURIComponent(new URL("../../../deno.json", import.meta.url).pathname);
+const CONFIG = fileURLToPath(new URL("../../../deno.json", import.meta.url));
 
 /**
  * Faults in notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined into a

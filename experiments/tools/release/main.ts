@@ -1,4 +1,5 @@
 /** Everything of a release but publishing it: `deno run -A experiments/tools/release/main.ts --help`. */
+import { fileURLToPath } from "node:url";
 import { sourceKey } from "../../../ffi/library/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
@@ -15,7 +16,7 @@ import { listDependencies, makeSbom } from "./sbom.ts";
 import { renewWasm } from "./wasm.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
-const CONTRACTS = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
+const CONTRACTS = fileURLToPath(new URL(".", import.meta.url)).replace(/\/$/, "");
 /** The list of libraries that the package takes. */
 const PREBUILT = "ffi/library/prebuilt_list.ts";
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));

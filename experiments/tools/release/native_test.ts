@@ -1,4 +1,5 @@
 /** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
+import { fileURLToPath } from "node:url";
 import { brotliCompressSync } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
@@ -27,7 +28,7 @@ const test = (name: string, fn: (folder: string) => Promise<void>, why: string |
   Deno.test({ ...unless(why, name), fn: () => withFolder(fn) });
 
 test("release --dry-run leaves packages, SBOM, changes and digests of all", async (folder) => {
-  const out = `${folder}/out`, main = new URL("main.ts", import.meta.url).pathname;
+  const out = `${folder}/out`, main = fileURLToPath(new URL("main.ts", import.meta.url));
   const args = ["run", "-A", main, "--dry-run", "--out", out];
   const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT });
   assert(success, stderr);

@@ -1,4 +1,5 @@
 /** The package as it would be published: its files, and its use by a project elsewhere. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "../../../build.ts";
 import { run } from "../../../ffi/build/command.ts";
@@ -365,7 +366,7 @@ for (const [name, { program, why }] of await findRuntimes()) {
     fn: () =>
       withFolder(async (folder) => {
         const pack = ["pack", "--allow-dirty", "--allow-slow-types", "--output", `${folder}/package.tgz`];
-        const packed = await deno(ROOT.pathname, pack);
+        const packed = await deno(fileURLToPath(ROOT), pack);
         assertEquals(packed.code, 0, packed.stderr);
         await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module" }');
         const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder];

@@ -1,4 +1,5 @@
 /** A release: contracts, packages, materials and changes. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
 import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
@@ -12,7 +13,7 @@ import { PLATFORMS, readPlatforms } from "./native.ts";
 import { expectPortable, formatPrebuilt, neededGlibc, packNative } from "./packages.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
-const FOLDER = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
+const FOLDER = fileURLToPath(new URL(".", import.meta.url)).replace(/\/$/, "");
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 
 Deno.test("the API, the C ABI and the study's file are those that are committed", async () => {

@@ -1,4 +1,5 @@
 /** The CPU library as WebAssembly, which the package carries: the same bytes on every machine. */
+import { fileURLToPath } from "node:url";
 import { writeAtomically } from "../../../lib/cache.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { buildNative, type Platform } from "./native.ts";
@@ -27,7 +28,9 @@ export const BUILT = {
 /** Builds the library of the present kernels. @returns The files that were written. */
 export async function renewWasm(zig: string, onProgress: (message: string) => void): Promise<string[]> {
   const { bytes } = await buildNative(WASM, zig, onProgress);
-  const [library, built] = ["tokenfilter.wasm", "built.ts"].map((name) => new URL(name, FOLDER).pathname);
+  const [library, built] = ["tokenfilter.wasm", "built.ts"].map((name) =>
+    fileURLToPath(new URL(name, FOLDER))
+  );
   await writeAtomically(library!, bytes);
   await writeAtomically(built!, await formatBuilt(bytes));
   return [library!, built!];

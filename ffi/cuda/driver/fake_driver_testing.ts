@@ -1,4 +1,5 @@
 /** A stand-in for libcuda, compiled here, and drivers on it; for tests. */
+import { fileURLToPath } from "node:url";
 import { assert } from "@std/assert";
 import { withVariables } from "../../../lib/testing.ts";
 import { CudaMemory } from "../device_memory.ts";
@@ -9,7 +10,7 @@ import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
 export const folder = await Deno.makeTempDir();
 /** Path of the stand-in. */
 export const path = `${folder}/libcuda.so`;
-const source = new URL("../testdata/fake_driver.c", import.meta.url).pathname;
+const source = fileURLToPath(new URL("../testdata/fake_driver.c", import.meta.url));
 /** The C compiler at hand. */
 export const compiler =
   Deno.env.get("CXX")?.split(" ")[0].replace("g++", "gcc").replace("clang++", "clang") ??

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { DTYPES } from "../../../lib/dtype.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
@@ -17,7 +18,7 @@ import { barOf, checkSlots, prepare } from "./testing.ts";
 const folder = await Deno.makeTempDir();
 const path = `${folder}/libcublasLt.so.13`;
 const compiler = await findCompiler();
-const source = new URL("../testdata/fake_cublaslt.cpp", import.meta.url).pathname;
+const source = fileURLToPath(new URL("../testdata/fake_cublaslt.cpp", import.meta.url));
 const built = await run(compiler.command, [
   ...[...compiler.args, "-std=c++17", "-O3", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
 ]);

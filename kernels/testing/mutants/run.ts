@@ -2,6 +2,7 @@
  * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
  * `deno run -A kernels/testing/mutants/run.ts [OP | part of a name]…`, where OP is a folder of `kernels/`.
  */
+import { fileURLToPath } from "node:url";
 import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { MUTANTS } from "./cases.ts";
@@ -33,7 +34,7 @@ async function runTest(
     args: [
       ...["test", "-A", "--no-check", "--fail-fast"],
       ...(filter === "" ? [] : ["--filter", filter]),
-      new URL(`../../${test}`, import.meta.url).pathname,
+      fileURLToPath(new URL(`../../${test}`, import.meta.url)),
     ],
     env: {
       TOKENFILTER_EMULATED: library,

@@ -1,4 +1,5 @@
 /** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
+import { fileURLToPath } from "node:url";
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
@@ -53,7 +54,7 @@ Deno.test({
     withFolder(async (folder) => {
       const driver = `${folder}/libcuda.so`, text = `${folder}/text`, model = `${folder}/model.gguf`;
       await writeModel(model);
-      const source = new URL("../../../../ffi/cuda/testdata/fake_driver.c", import.meta.url).pathname;
+      const source = fileURLToPath(new URL("../../../../ffi/cuda/testdata/fake_driver.c", import.meta.url));
       const { success } = await new Deno.Command("gcc", {
         args: ["-shared", "-fPIC", source, "-o", driver],
       }).output();

@@ -1,4 +1,5 @@
 /** Makes the page "What does it forget?": a folder for a site, and the page as one file that opens without a network. */
+import { fileURLToPath } from "node:url";
 import { run } from "../../../../ffi/build/command.ts";
 import { UsageError } from "../../../../lib/errors.ts";
 import { DARK, LIGHT } from "../../../../lib/plot/mod.ts";
@@ -18,11 +19,11 @@ export const ONE_FILE = "what-does-it-forget.html";
 async function bundle(name: string, format: "esm" | "iife"): Promise<Uint8Array<ArrayBuffer>> {
   const out = await Deno.makeTempFile({ suffix: ".js" });
   try {
-    const entry = decodeURIComponent(new URL(`${name}.ts`, HERE).pathname);
+    const entry = fileURLToPath(new URL(`${name}.ts`, HERE));
     const { success, stderr } = await run(
       Deno.execPath(),
       ["bundle", "--platform=browser", "--minify", `--format=${format}`, "-q", "-o", out, entry],
-      { cwd: decodeURIComponent(ROOT.pathname), env: { NO_COLOR: "1" } },
+      { cwd: fileURLToPath(ROOT), env: { NO_COLOR: "1" } },
     );
     if (success) return await Deno.readFile(out);
     throw new UsageError(`Cannot make ${name}.js: ${stderr.trim().split("\n").slice(-5).join("; ")}`);

@@ -3,6 +3,7 @@
  *
  * usage: deno run -A experiments/tools/docs/forget/picture.ts
  */
+import { fileURLToPath } from "node:url";
 import { openBrowser } from "../../../../lib/plot/mod.ts";
 import { serveSite } from "../testing.ts";
 import { buildPage } from "./build.ts";
@@ -29,7 +30,7 @@ if (import.meta.main) {
       await page.locator("#needle").press("ArrowRight");
       await page.locator("#needles-title").click();
       const { y: end } = (await page.locator("#needles .honest").boundingBox())!, y = 0;
-      const path = decodeURIComponent(new URL(`forget_${colorScheme}.png`, IMAGES).pathname);
+      const path = fileURLToPath(new URL(`forget_${colorScheme}.png`, IMAGES));
       await page.screenshot({ path, fullPage: true, clip: { x: 0, y, width: WIDTH, height: end - y } });
       await page.close();
     }
