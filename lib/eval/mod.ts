@@ -17,6 +17,8 @@ export * from "./items/item_source.ts";
 export * from "./items/item_scorer.ts";
 export * from "./items/item_summary.ts";
 export * from "./items/item_task.ts";
+export * from "./items/python_text.ts";
+export * from "./items/text_metrics.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";
 export * from "./metrics.ts";

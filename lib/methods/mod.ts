@@ -10,6 +10,7 @@ export * from "./bind/option_table.ts";
 export * from "./bind/options.ts";
 export { createReplay, shuffleDecisions } from "./bind/replay.ts";
 export * from "./bind/sides.ts";
+export { asksOf, sourcesOf } from "./bind/signal_store.ts";
 export { openJudgement } from "./bind/signal_rule.ts";
 export { bindRule, substituteOf } from "./bind/substitute.ts";
 export * from "./bind/token_filter.ts";

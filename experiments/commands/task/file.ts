@@ -8,7 +8,8 @@ import type { RunConditions } from "../../../lib/sweep/trial.ts";
 import { importFile, readBytes, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readHarnessTask } from "./harness.ts";
-import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";
+import type { Fields } from "./fields.ts";
+import { defineQuestions, type OwnQuestions, refusal } from "./questions.ts";
 
 const NAME = /^[a-z][\w-]*$/i;
 

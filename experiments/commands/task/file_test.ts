@@ -199,8 +199,8 @@ Deno.test("a task in a file is refused in one line that says what is wrong", () 
       ["c.ts", 'export const x = { name: "x", open() {} };', 'found no "help", which a task'],
       [
         "d.ts",
-        'export const x = { name: "x", ask() {}, metrics: ["f1"] };',
-        'found metric "f1", expected some of acc',
+        'export const x = { name: "x", ask() {}, metrics: ["bleu"] };',
+        'found metric "bleu", expected some of acc',
       ],
       ["e.ts", "export const x = {", "Cannot run "],
     ];

@@ -1,6 +1,8 @@
-/** A task in the YAML of lm-evaluation-harness, as far as it is multiple choice over rows of a file, without examples. */
+/** A task in the YAML of lm-evaluation-harness: multiple choice or generated texts over rows of a file, without examples. */
 import { parse } from "@std/yaml/parse";
-import { type Fields, type OwnQuestions, refusal, show } from "./questions.ts";
+import { GENERATION_KEYS, readAnswers, readGeneration, readTextMetrics } from "./generation.ts";
+import { type Fields, show } from "./fields.ts";
+import { type OwnQuestions, refusal } from "./questions.ts";
 import { compileExpression, compileTemplate, type Reader } from "./template.ts";
 
 /** Keys that define a question. */
@@ -8,6 +10,12 @@ const READ = [
   ...["task", "dataset_path", "dataset_kwargs", "test_split", "validation_split", "output_type"],
   ...["doc_to_text", "doc_to_target", "doc_to_choice", "target_delimiter", "num_fewshot", "metric_list"],
 ];
+
+/** Its output types, with the keys that only the other one has. */
+const OTHERS: { readonly [type: string]: readonly string[] } = {
+  multiple_choice: GENERATION_KEYS,
+  generate_until: ["doc_to_choice"],
+};
 
 /** Keys that change nothing where there are no examples. */
 const WITHOUT_EFFECT = [
@@ -27,7 +35,9 @@ const refuse = (key: string, value: unknown, expected: string) =>
  */
 export function readHarnessTask(path: string, text: string): OwnQuestions {
   try {
-    return readTask(parse(text), path.split(/[/\\]/).at(-1)!);
+    // A function of a file of Python is known by its name alone.
+    const plain = text.replace(/!function ([\w.]+)/g, '"!function $1"');
+    return readTask(parse(plain), path.split(/[/\\]/).at(-1)!);
   } catch (error) {
     throw refusal(path, (error as Error).message.split("\n")[0]!.replace(/:$/, ""));
   }
@@ -35,28 +45,55 @@ export function readHarnessTask(path: string, text: string): OwnQuestions {
 
 function readTask(value: unknown, file: string): OwnQuestions {
   const yaml: Fields = Object(value);
-  const unknown = Object.keys(yaml).filter((key) => !READ.includes(key) && !WITHOUT_EFFECT.includes(key));
-  if (unknown.length > 0) {
-    throw new RangeError(`found ${unknown.map(show).join(", ")}, expected keys among ${READ.join(", ")}`);
-  }
   const { task, output_type: type, num_fewshot: shots = 0, target_delimiter: delimiter = " " } = yaml;
+  const others = OTHERS[String(type)],
+    keys = [...READ, ...GENERATION_KEYS].filter((key) => !others?.includes(key));
+  const unknown = Object.keys(yaml).filter((key) => !keys.includes(key) && !WITHOUT_EFFECT.includes(key));
+  if (unknown.length > 0) {
+    throw new RangeError(`found ${unknown.map(show).join(", ")}, expected keys among ${keys.join(", ")}`);
+  }
   if (typeof task !== "string") throw refuse("task", task, "its name");
-  if (type !== "multiple_choice") throw refuse("output_type", type, "multiple_choice");
+  if (others === undefined) throw refuse("output_type", type, Object.keys(OTHERS).join(" or "));
   if (shots !== 0) throw refuse("num_fewshot", shots, "0");
   if (typeof delimiter !== "string") throw refuse("target_delimiter", delimiter, "a text");
-  const context = readContext(yaml.doc_to_text), choicesOf = readChoices(yaml.doc_to_choice);
-  const goldOf = readTarget(yaml.doc_to_target), data = readDataFile(yaml);
+  const data = readDataFile(yaml),
+    whole = { name: task, help: `${task} of ${file}`, ...(data !== undefined && { data }) };
+  const context = readContext(yaml.doc_to_text);
+  if (type === "generate_until") return { ...whole, ...readGenerated(yaml, file, context, delimiter) };
+  const choicesOf = readChoices(yaml.doc_to_choice), goldOf = readTarget(yaml.doc_to_target);
   return {
-    name: task,
-    help: `${task} of ${file}`,
+    ...whole,
     protocol: `lm-evaluation-harness's multiple choice of ${file}, without examples; each choice after ` +
       `${show(delimiter)}; log-likelihoods in nats from float32 logits.`,
     metrics: readMetrics(yaml.metric_list),
-    ...(data !== undefined && { data }),
     ask(row) {
       const choices = choicesOf(row);
       return { context: context(row), choices, gold: goldOf(row, choices), delimiter };
     },
+  };
+}
+
+/** A task whose texts are generated. Functions read the answers of a row, as LongBench has them. */
+function readGenerated(yaml: Fields, file: string, context: Reader<string>, delimiter: string) {
+  const { doc_to_target: target, process_results: process, repeats = 1 } = yaml;
+  if (repeats !== 1) throw refuse("repeats", repeats, "1");
+  if (typeof target !== "string") throw refuse("doc_to_target", target, "a field or a template");
+  const evaluate = compileExpression(target), render = compileTemplate(evaluate === undefined ? target : "");
+  const valueOf = (row: Fields) => {
+    if (process !== undefined) return row["answers"];
+    return Object.hasOwn(row, target) ? row[target] : evaluate?.(row) ?? render(row);
+  };
+  const generation = readGeneration(yaml.generation_kwargs), stops = generation.until.map(show).join(", ");
+  return {
+    protocol: `lm-evaluation-harness's generated texts of ${file}, without examples: greedy decoding of ` +
+      `${generation.maxTokens} tokens at most${stops && `, up to ${stops}`}.`,
+    metrics: readTextMetrics(yaml),
+    ask: (row: Fields) => ({
+      context: context(row),
+      answers: readAnswers(valueOf(row)),
+      delimiter,
+      ...generation,
+    }),
   };
 }
 

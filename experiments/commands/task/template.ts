@@ -1,6 +1,6 @@
 /** Templates as lm-evaluation-harness has them in YAML: Jinja expressions over a row's fields. */
 import { parse, Template, tokenize } from "@huggingface/jinja";
-import type { Fields } from "./questions.ts";
+import type { Fields } from "./fields.ts";
 
 export type Reader<T> = (row: Fields) => T;
 

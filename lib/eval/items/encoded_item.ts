@@ -52,25 +52,61 @@ export function encodeRequest(
 }
 
 /**
+ * The ids of a prompt that a text is generated for: the last ones of the whole context, and of the answer to score the first
+ * ones, no more than are generated.
+ *
+ * @param most Tokens of the prompt that the model may be fed.
+ * @throws {RangeError} If the answer has no token of its own.
+ */
+function encodePrompt(
+  tokenizer: Pick<Tokenizer, "encode" | "bosId">,
+  { context, continuation }: ItemRequest,
+  most: number,
+  maxTokens: number,
+): EncodedRequest {
+  const before = tokenizer.encode(context, { special: true });
+  const after = tokenizer.encode(context + continuation, { special: true }).slice(before.length);
+  if (before.length === 0 || after.length === 0 || most < 1) {
+    const found = before.length === 0 ? "an empty context" : `no token of ${JSON.stringify(continuation)}`;
+    throw new RangeError(
+      most < 1
+        ? `found ${maxTokens} tokens to generate, expected fewer than the model reads`
+        : `found ${found}, expected a text`,
+    );
+  }
+  return { context: before.slice(-most), continuation: after.slice(0, maxTokens) };
+}
+
+/**
  * An item's ids.
  *
  * @param most As {@linkcode encodeRequest} has it.
  * @throws {RangeError} As {@linkcode encodeRequest}; the message names file and line.
  */
 export function encodeItem(
-  tokenizer: Pick<Tokenizer, "encode" | "bosId"> & Partial<Pick<Tokenizer, "decode" | "endIds">>,
+  tokenizer:
+    & Pick<Tokenizer, "encode" | "bosId">
+    & Partial<Pick<Tokenizer, "decode" | "decodeStream" | "endIds">>,
   item: Item,
   most = Infinity,
 ): EncodedItem {
   try {
     const { sought } = item, left = most - (sought?.maxTokens ?? 0);
-    const requests = item.requests.map((request) => encodeRequest(tokenizer, request, left));
+    const requests = item.requests.map((request) =>
+      sought?.until === undefined
+        ? encodeRequest(tokenizer, request, left)
+        : encodePrompt(tokenizer, request, left, sought.maxTokens)
+    );
     const start = item.shared === undefined ? [] : tokenizer.encode(item.shared, { special: true });
     const common = requests.map(({ context }) => {
       const end = context.findIndex((id, i) => id !== start[i]);
       return Math.min(end < 0 ? context.length : end, context.length - 1);
     });
-    const decode = (ids: readonly number[]) => tokenizer.decode!(Int32Array.from(ids));
+    const decode = (ids: readonly number[]) => {
+      if (sought?.until === undefined) return tokenizer.decode!(Int32Array.from(ids));
+      const stream = tokenizer.decodeStream!(requests[0]!.context);
+      return ids.map((id) => stream.next(id)).join("") + stream.end();
+    };
     return {
       ...{ item, requests, shared: Math.min(...common) },
       ...(sought && { decode, endIds: tokenizer.endIds! }),

@@ -15,6 +15,11 @@ export interface Sought {
   /** The texts, whatever their order and the case of their letters. */
   readonly answers: readonly string[];
   readonly maxTokens: number;
+  /**
+   * Texts that end it, and are no part of it. An item that has a list, also an empty one, is read as
+   * lm-evaluation-harness reads `generate_until`: its context with the spaces at the end.
+   */
+  readonly until?: readonly string[];
 }
 
 /** @internal One item. */

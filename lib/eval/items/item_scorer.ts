@@ -277,28 +277,38 @@ function goOn(
   stems: readonly Stem[],
   lastOf: ReadonlyMap<Stem, Float32Array>,
 ): (Counted & { readonly text: string; readonly ids: readonly number[] })[] {
-  const { maxTokens } = item.sought!;
+  const { maxTokens, until = [] } = item.sought!;
+  const endsText = (ids: readonly number[]) => until.length > 0 && firstOf(decode!(ids), until) < Infinity;
   const runs = stems.map((stem) => ({
     ...{ stem, sequence: stem.sequence!.fork(), last: lastOf.get(stem)! },
-    ...{ ids: [] as number[], isOver: false },
+    ...{ ids: [] as number[], fed: 0, isOver: false },
   }));
   for (let made = 1; made <= maxTokens && runs.some(({ isOver }) => !isOver); made++) {
     const open = runs.filter(({ isOver }) => !isOver);
     likeliestTokens(model, asRows(open.map(({ last }) => last))).forEach((id, i) => {
-      open[i]!.isOver = endIds!.has(id);
-      if (!open[i]!.isOver) open[i]!.ids.push(id);
+      const run = open[i]!, isEnd = endIds!.has(id);
+      if (!isEnd) run.ids.push(id);
+      run.isOver = isEnd || endsText(run.ids);
     });
     if (made === maxTokens) break;
     const left = open.filter(({ isOver }) => !isOver);
     const feeds = left.map(({ sequence, ids }) => ({ sequence, ids: Int32Array.of(ids.at(-1)!) }));
-    feedAll(model, feeds, () => 1).forEach(([last], i) => left[i]!.last = last!);
+    feedAll(model, feeds, () => 1).forEach(([last], i) => {
+      left[i]!.last = last!;
+      left[i]!.fed++;
+    });
   }
-  return runs.map(({ stem, sequence, ids }) => {
-    const { length } = stem.context, fed = Math.min(ids.length, maxTokens - 1);
+  return runs.map(({ stem, sequence, ids, fed }) => {
+    const { length } = stem.context, text = decode!(ids);
     const counted = count(model, sequence, stem.pruner, length - 1, length + fed);
     sequence.free?.();
-    return { text: decode!(ids), ids, ...counted };
+    return { text: text.slice(0, firstOf(text, until)), ids, ...counted };
   });
+}
+
+/** Where the first of some parts of a text begins; Infinity where there is none. */
+function firstOf(text: string, parts: readonly string[]): number {
+  return Math.min(...parts.map((part) => text.indexOf(part)).filter((at) => at >= 0));
 }
 
 /** Counts the effects of a method on a sequence, and on its scored positions, [from, length). */

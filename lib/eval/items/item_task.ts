@@ -2,7 +2,7 @@
  * Tasks of items: questions with continuations of which a model finds one likelier than the others, scored as
  * lm-evaluation-harness scores them. Adding one is a file in `tasks/` and a line in `tasks/mod.ts`.
  */
-import { type Item, requestOf } from "./item.ts";
+import { type Item, requestOf, type Sought } from "./item.ts";
 import { ItemEvaluation } from "./item_evaluation.ts";
 import type { ItemRow } from "./item_rows.ts";
 import type { HubRows, ItemMaker, ItemRows, ItemSaid } from "./item_source.ts";
@@ -81,13 +81,15 @@ export interface Question {
   readonly gold: number;
   /** Separator of a choice and its context; default: one space. */
   readonly delimiter?: string;
+  /** The answers to search in a text that is generated for the context. */
+  readonly sought?: Sought;
 }
 
 export function readQuestions(rows: readonly ItemRow[], ask: (row: ItemRow) => Question): Item[] {
   return rows.map((row, stream) => {
-    const { context, choices, gold, delimiter } = ask(row);
+    const { context, choices, gold, delimiter, sought } = ask(row);
     const requests = requestsOf(context, choices, delimiter);
-    return { id: row.text("id"), place: row.place, requests, gold, stream };
+    return { id: row.text("id"), place: row.place, requests, gold, stream, ...(sought && { sought }) };
   });
 }
 
