@@ -16,7 +16,7 @@ import { expectLevel, NativeContext, supportedLevels } from "./cpu/context.ts";
 import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library/library.ts";
 import { findPrebuilt } from "./library/prebuilt.ts";
 import { SYMBOLS } from "./library/symbols.ts";
-import { openWasm, type WasmBackend } from "./wasm/mod.ts";
+import { MOST_THREADS, openWasm, type WasmBackend } from "./wasm/mod.ts";
 
 export { CpuBackend } from "./cpu/backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
@@ -75,8 +75,8 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
  * `description` names the library, unless that is the build of these sources.
  *
  * Where there is neither a library nor a compiler for one, or Deno runs with `--deny-ffi`, it opens the same kernels as
- * WebAssembly (see `./wasm`), which are some three times slower and have one thread; `onProgress` is told. It throws
- * instead if an option or a variable names a library, a level, a BLAS or other products.
+ * WebAssembly (see `./wasm`), which are some three times slower, on one thread unless `threads` asks for more; `onProgress`
+ * is told. It throws instead if an option or a variable names a library, a level, a BLAS or other products.
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If the library is not whole, or of another version; if what was named is not there; if the
@@ -101,7 +101,7 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend | Wa
       options.onProgress?.(`${error.message}. Going on with WebAssembly, which is some three times slower`);
     }
     toldReasons.add(error.message);
-    return await openWasm();
+    return await openWasm({ threads: Math.min(options.threads ?? 1, MOST_THREADS) });
   }
 }
 

@@ -25,7 +25,7 @@ export class WasmBackend extends HostBackend {
   declare readonly products?: NonNullable<Backend["products"]>;
   readonly #library: WasmLibrary;
 
-  /** Use {@linkcode openWasm}. `threads` includes the calling one. */
+  /** Use {@linkcode openWasm}. `threads` includes the calling one; the others are still to be started. */
   constructor(library: WasmLibrary, threads: number, products: Products = "exact") {
     const out = new BigUint64Array(1), status = library.symbols.tkf_context_create(threads, -1, out);
     if (status !== STATUS.ok) {
@@ -37,6 +37,11 @@ export class WasmBackend extends HostBackend {
     const { context } = this, use = library.symbols.tkf_products_use;
     context.check("tkf_products_use", use(context.pointer, PRODUCTS.indexOf(products)));
     this.products = products;
+  }
+
+  /** @internal Starts the other threads, of which there are `threads` with the calling one. */
+  async startThreads(threads: number): Promise<void> {
+    await this.#library.startThreads(this.context.pointer as unknown as number, threads);
   }
 
   /** See {@linkcode Backend.description}. */

@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { loadModel } from "../../lib/model/mod.ts";
 import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { inPage } from "../../lib/plot/figure/chromium.ts";
-import { unless } from "../../lib/testing.ts";
+import { RUNS_SLOW, unless } from "../../lib/testing.ts";
 import { run } from "../build/command.ts";
 import { findBuild } from "../library/library.ts";
 import { openCpu } from "../mod.ts";
@@ -12,8 +12,15 @@ import { bitsOf, wasmBits } from "./bits_testing.ts";
 import { findRuntimes } from "./runtimes_testing.ts";
 
 const MODEL = new URL("../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
-const WASM = new URL("tokenfilter.wasm", import.meta.url);
-const expected = await wasmBits(await Deno.readFile(MODEL), await Deno.readFile(WASM));
+/** Files of the kernels by threads; those for several are tried in the slow tier. */
+const WASM: readonly (readonly [threads: number, file: URL])[] = [
+  [1, new URL("tokenfilter.wasm", import.meta.url)],
+  ...RUNS_SLOW ? [[2, new URL("tokenfilter_threads.wasm", import.meta.url)] as const] : [],
+];
+const expected = new Map<number, Record<string, string>>();
+for (const [threads, file] of WASM) {
+  expected.set(threads, await wasmBits(await Deno.readFile(MODEL), await Deno.readFile(file), threads));
+}
 
 const NO_BASE = Deno.build.arch !== "x86_64" && "level base fuses products on other processors" ||
   await findBuild("cpu", { level: "base" }) === undefined &&
@@ -22,10 +29,12 @@ const NO_BASE = Deno.build.arch !== "x86_64" && "level base fuses products on ot
 Deno.test({
   ...unless(NO_BASE, "WebAssembly has the bits of level base"),
   fn: async () => {
-    using cpu = await openCpu({ level: "base", threads: 1, blas: "none" });
-    assertEquals(bitsOf(await loadModel("tiny", cpu)), expected);
-    const dropped = Object.values(expected).map((found) => Number(found.split(" ")[2]));
-    assert(dropped[0] === 0 && dropped.slice(1).every((count) => count > 200), dropped.join());
+    for (const [threads, bits] of expected) {
+      using cpu = await openCpu({ level: "base", threads, blas: "none" });
+      assertEquals(bitsOf(await loadModel("tiny", cpu)), bits);
+      const dropped = Object.values(bits).map((found) => Number(found.split(" ")[2]));
+      assert(dropped[0] === 0 && dropped.slice(1).every((count) => count > 200), dropped.join());
+    }
   },
 });
 
@@ -51,13 +60,15 @@ for (const [name, { program, why }] of await findRuntimes()) {
         `${folder}/main.mjs`,
         `import { readFileSync } from "node:fs";
 import { wasmBits } from "./bits.mjs";
-const [model, wasm] = process.argv.slice(2).map((path) => new Uint8Array(readFileSync(path)));
-console.log(JSON.stringify(await wasmBits(model, wasm)));`,
+const [model, wasm] = process.argv.slice(2, 4).map((path) => new Uint8Array(readFileSync(path)));
+console.log(JSON.stringify(await wasmBits(model, wasm, Number(process.argv[4]))));`,
       );
-      const args = [`${folder}/main.mjs`, fileURLToPath(MODEL), fileURLToPath(WASM)];
-      const { stdout, stderr } = await run(program, args);
-      assertEquals(stderr, "");
-      assertEquals(JSON.parse(stdout), expected);
+      for (const [threads, file] of WASM) {
+        const args = [`${folder}/main.mjs`, fileURLToPath(MODEL), fileURLToPath(file), String(threads)];
+        const { stdout, stderr } = await run(program, args);
+        assertEquals(stderr, "");
+        assertEquals(JSON.parse(stdout), expected.get(threads));
+      }
       await Deno.remove(folder, { recursive: true });
     },
   });
@@ -67,8 +78,12 @@ browserTest("WebAssembly has the same bits in Chromium", async () => {
   const files: Record<string, string | Uint8Array<ArrayBuffer>> = {
     "/bits.js": await bundle(),
     "/model": await Deno.readFile(MODEL),
-    "/wasm": await Deno.readFile(WASM),
     "/": "<!doctype html><title>bits</title>",
+  };
+  for (const [threads, file] of WASM) files[`/wasm${threads}`] = await Deno.readFile(file);
+  const isolation = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
   };
   await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, ({ url }) => {
     const path = new URL(url).pathname, body = files[path];
@@ -79,15 +94,19 @@ browserTest("WebAssembly has the same bits in Chromium", async () => {
       : "application/octet-stream";
     return body === undefined
       ? new Response(null, { status: 404 })
-      : new Response(body, { headers: { "content-type": type } });
+      : new Response(body, { headers: { "content-type": type, ...isolation } });
   });
   const found = await inPage(400, async (page) => {
     await page.goto(`http://127.0.0.1:${server.addr.port}/`);
     return await page.evaluate(`(async () => {
       const { wasmBits } = await import("/bits.js");
       const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
-      return await wasmBits(await bytes("/model"), await bytes("/wasm"));
+      const found = [], model = await bytes("/model");
+      for (const threads of ${JSON.stringify([...expected.keys()])}) {
+        found.push([threads, await wasmBits(model, await bytes("/wasm" + threads), threads)]);
+      }
+      return found;
     })()`);
   });
-  assertEquals(found, expected);
+  assertEquals(found, [...expected]);
 });

@@ -51,7 +51,9 @@ export function bitsOf(loaded: LoadedModel): Record<string, string> {
   return Object.fromEntries(found);
 }
 
-/** The same of a model's bytes, with the bytes of the kernels. */
-export async function wasmBits(model: Uint8Array<ArrayBuffer>, wasm: Uint8Array<ArrayBuffer>) {
-  return bitsOf(await openModel(model, await openWasm({ wasm })));
+/** The same of a model's bytes, with the bytes of the kernels for so many threads. */
+export async function wasmBits(model: Uint8Array<ArrayBuffer>, wasm: Uint8Array<ArrayBuffer>, threads = 1) {
+  const backend = await openWasm({ wasm, threads }), bits = bitsOf(await openModel(model, backend));
+  backend[Symbol.dispose](); // Node 22 has no "using"
+  return bits;
 }

@@ -1,4 +1,5 @@
-/** What tokenfilter.wasm is: `deno run -A experiments/tools/release/main.ts --wasm` writes both. */
+/** SHA-256 of the files: `deno run -A experiments/tools/release/main.ts --wasm` writes all three. */
 export const BUILT = {
-  sha256: "e1eb8fbb9570ac6db2d4d06a7b6f3df5936dd886e419b92ae67f9bfbda1030d4",
+  "tokenfilter.wasm": "7d026f903b256016ee0bfbf9cddb4e505191b11a1df949a95455438142163bbe",
+  "tokenfilter_threads.wasm": "04af70b21c5a589fdc50aa2db54ee6673c818505595bfca617debbd453fc7b6b",
 } as const;

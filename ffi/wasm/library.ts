@@ -5,11 +5,17 @@ import { ABI_VERSION, Op, type OpFunction, parseAbi, STATUS } from "../library/a
 import { type NativeLibrary, SYMBOLS } from "../library/symbols.ts";
 import { BUILT } from "./built.ts";
 import { createMemory, LinearMemory } from "./memory.ts";
+import { startWorker, type ThreadWorker } from "./threads.ts";
 
 /** An instance of the library, with a memory of its own. */
 export interface WasmLibrary extends NativeLibrary {
   readonly memory: LinearMemory;
+  /** Starts the threads of a context, of which the calling one is the first. @throws {NativeLibraryError} If one fails. */
+  startThreads(context: number, threads: number): Promise<void>;
 }
+
+/** Bytes of a thread's stack. */
+const STACK_BYTES = 2 ** 18;
 
 /** Functions that only give back what the library holds. */
 const RELEASES = ["free", "tkf_context_destroy"];
@@ -21,13 +27,19 @@ type Exported = (...args: (number | bigint)[]) => number;
  *
  * @param source The library's bytes or module; by default the file that belongs to this code.
  * @param limit The most bytes of its memory.
+ * @param shared Whether threads share it: then the library is the file for several.
  * @throws {NativeLibraryError} If the file is missing or another one, or the engine cannot run it.
  */
 export async function openLibrary(
   source: BufferSource | WebAssembly.Module | undefined,
   limit: number,
+  shared = false,
 ): Promise<WasmLibrary> {
-  const memory = createMemory(limit), functions = await instantiate(source, memory);
+  const name = shared ? "tokenfilter_threads.wasm" : "tokenfilter.wasm", workers: ThreadWorker[] = [];
+  const module = source instanceof WebAssembly.Module ? source : await compile(source ?? await readOwn(name));
+  const memory = createMemory(limit, shared);
+  const stop = () => workers.forEach((worker) => worker.terminate());
+  const functions = await instantiate(module, memory, stop);
   functions("_initialize")();
   const found = functions("tkf_abi_version")();
   if (found !== ABI_VERSION) throw unusable(`found ABI version ${found}, expected ${ABI_VERSION}`);
@@ -51,15 +63,28 @@ export async function openLibrary(
       );
     return [name, call];
   });
-  return { memory: linear, symbols: Object.fromEntries(symbols), ops, text };
+  const startThreads = async (context: number, threads: number) => {
+    const starts = Array.from({ length: threads - 1 }, async (_, i) => {
+      const stack = linear.take(STACK_BYTES) + STACK_BYTES;
+      workers.push(await startWorker({ module, memory, context, thread: i + 1, stack }));
+    });
+    await Promise.all(starts).catch((error) => {
+      stop();
+      throw new NativeLibraryError(
+        `Cannot start ${threads} threads of WebAssembly: ${error.message}; expected fewer: openWasm({ threads })`,
+        { cause: error },
+      );
+    });
+  };
+  return { memory: linear, symbols: Object.fromEntries(symbols), ops, text, startThreads };
 }
 
-/** The functions of a new instance, by their names. A trap in one of them is the end of all. */
+/** The functions of a new instance, by their names. A trap in one of them is the end of all, and calls `onTrap`. */
 async function instantiate(
-  source: BufferSource | WebAssembly.Module | undefined,
+  module: WebAssembly.Module,
   memory: WebAssembly.Memory,
+  onTrap: () => void,
 ): Promise<(name: string) => Exported> {
-  const module = source instanceof WebAssembly.Module ? source : await compile(source ?? await readOwn());
   const imports = { env: { memory }, wasi_snapshot_preview1: createSystem(memory) };
   const { exports } = await WebAssembly.instantiate(module, imports).catch((error) => {
     throw unusable(error.message, error);
@@ -80,6 +105,7 @@ async function instantiate(
       } catch (error) {
         if (!(error instanceof WebAssembly.RuntimeError)) throw error;
         trapped = name;
+        onTrap();
         const what = `found a trap (${error.message}), most likely for lack of memory`;
         throw new KernelError(
           name,
@@ -115,8 +141,10 @@ interface Process {
 }
 
 /** The file next to this code. @throws {NativeLibraryError} If it is not there, or another one. */
-async function readOwn(): Promise<Uint8Array<ArrayBuffer>> {
-  const url = new URL("./tokenfilter.wasm", import.meta.url);
+async function readOwn(name: keyof typeof BUILT): Promise<Uint8Array<ArrayBuffer>> {
+  const url = name === "tokenfilter.wasm"
+    ? new URL("./tokenfilter.wasm", import.meta.url)
+    : new URL("./tokenfilter_threads.wasm", import.meta.url);
   const { process } = globalThis as { process?: Process };
   const files = url.protocol === "file:" ? process?.getBuiltinModule?.("node:fs/promises") : undefined;
   let bytes: Uint8Array<ArrayBuffer>;
@@ -130,7 +158,7 @@ async function readOwn(): Promise<Uint8Array<ArrayBuffer>> {
     );
   }
   const found = await sha256(bytes);
-  if (found !== BUILT.sha256) throw unusable(`found SHA-256 ${found} of "${url}", expected ${BUILT.sha256}`);
+  if (found !== BUILT[name]) throw unusable(`found SHA-256 ${found} of "${url}", expected ${BUILT[name]}`);
   return bytes;
 }
 

@@ -26,10 +26,10 @@ type Memory = WebAssembly.Memory & { toResizableBuffer?(): ArrayBuffer };
  */
 export const DEFAULT_BYTES = "toResizableBuffer" in WebAssembly.Memory.prototype ? MOST_BYTES : 2 ** 30;
 
-/** Memory of at most so many bytes. @throws {NativeLibraryError} If the engine refuses. */
-export function createMemory(bytes: number): Memory {
+/** Memory of at most so many bytes, which threads may share. @throws {NativeLibraryError} If the engine refuses. */
+export function createMemory(bytes: number, shared: boolean): Memory {
   try {
-    return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum: Math.floor(bytes / PAGE) });
+    return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum: Math.floor(bytes / PAGE), shared });
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new NativeLibraryError(

@@ -10,12 +10,15 @@
  * ```
  * @module
  */
-import { expectInteger, expectName, expectOptions } from "../../lib/errors.ts";
+import { expectInteger, expectName, expectOptions, NativeLibraryError } from "../../lib/errors.ts";
 import { WasmBackend } from "./backend.ts";
 import { openLibrary } from "./library.ts";
 import { DEFAULT_BYTES, LEAST_BYTES, MOST_BYTES } from "./memory.ts";
 
 export { WasmBackend } from "./backend.ts";
+
+/** @internal Most threads of a context. */
+export const MOST_THREADS = 64;
 
 /** Options of {@linkcode openWasm}. */
 export interface WasmOptions {
@@ -28,6 +31,11 @@ export interface WasmOptions {
   readonly memory?: number;
   /** Rounding in matrix multiplications with weights, as `openCpu` has it; `exact` by default. */
   readonly products?: "exact" | "int8";
+  /**
+   * Threads, the calling one included: 1 by default, at most 64. More of them take another file, which browsers run in pages
+   * that are cross-origin isolated.
+   */
+  readonly threads?: number;
 }
 
 /**
@@ -35,12 +43,24 @@ export interface WasmOptions {
  * Tensors lie in a memory of the backend's own: it ends with the last reference to the backend and to its tensors.
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
- * @throws {NativeLibraryError} If the file is missing or another one, the engine lacks simd128, or has too little memory.
+ * @throws {NativeLibraryError} If the file is missing or another one, the engine lacks simd128, or has too little memory;
+ * or if threads cannot start.
  */
 export async function openWasm(options: WasmOptions = {}): Promise<WasmBackend> {
-  expectOptions(options, { wasm: "object", memory: "number", products: "string" });
-  const { wasm, memory = DEFAULT_BYTES, products = "exact" } = options;
+  expectOptions(options, { wasm: "object", memory: "number", products: "string", threads: "number" });
+  const { wasm, memory = DEFAULT_BYTES, products = "exact", threads = 1 } = options;
   expectName("products", products, ["exact", "int8"]);
   expectInteger("memory", memory, LEAST_BYTES, 2 ** 32);
-  return new WasmBackend(await openLibrary(wasm, Math.min(memory, MOST_BYTES)), 1, products);
+  expectInteger("threads", threads, 1, MOST_THREADS);
+  const isIsolated = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated;
+  if (threads > 1 && isIsolated === false && !("process" in globalThis)) {
+    throw new NativeLibraryError(
+      `Cannot start ${threads} threads of WebAssembly: this page is not cross-origin isolated; expected the headers ` +
+        "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp",
+    );
+  }
+  const library = await openLibrary(wasm, Math.min(memory, MOST_BYTES), threads > 1);
+  const backend = new WasmBackend(library, threads, products);
+  await backend.startThreads(threads);
+  return backend;
 }

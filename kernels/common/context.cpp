@@ -28,7 +28,7 @@ namespace tkf {
 namespace {
 
 #if defined(__wasm__)
-constexpr int kMostThreads = 1;
+constexpr int kMostThreads = 64;
 #else
 constexpr int kMostThreads = 1024;
 #endif

@@ -9,7 +9,11 @@ namespace {
 
 constexpr uint64_t kNextMask = 0xFFFFFFFFu;
 // Some 600 microseconds of spinning: longer than what TypeScript does between two ops. To be woken takes 75.
+#if defined(__wasm__)
+constexpr int kSpins = 400000;  // without an instruction that pauses
+#else
 constexpr int kSpins = 32000;
+#endif
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -35,10 +39,34 @@ Pool::~Pool() { stop(); }
 
 #if defined(__wasm__)
 
-Pool::Pool(int) : threads_(1) {}
-void Pool::stop() {}
-void Pool::wake() {}
-void Pool::sleep() {}
+Pool::Pool(int threads) : threads_(threads) {}
+
+void Pool::stop() {
+  stopping_ = true;
+  wake();
+  while (served_.load() > 0) continue;
+}
+
+void Pool::wake() {
+  wakes_.fetch_add(1);
+  __builtin_wasm_memory_atomic_notify(reinterpret_cast<int*>(&wakes_), 1u << 16);
+}
+
+// Whatever wakes it after it has read `wakes_` has changed that, and the wait ends at once.
+void Pool::sleep() {
+  const int seen = wakes_.load();
+  if (is_idle()) __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&wakes_), seen, -1);
+}
+
+void Pool::serve(int thread) {
+  work(thread);
+  served_.fetch_sub(1);
+}
+
+void Pool::fail() {
+  failed_ = true;
+  served_.fetch_sub(1);
+}
 
 #else
 
@@ -102,6 +130,9 @@ void Pool::run(int64_t tasks, TaskFunction function, void* argument) {
     done_.fetch_add(1, std::memory_order_acq_rel);
   }
   for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; spins++) {
+#if defined(__wasm__)
+    if (failed_.load(std::memory_order_relaxed)) __builtin_trap();
+#endif
     spins < kSpins ? relax() : yield();
   }
 }

@@ -1,6 +1,7 @@
 // A persistent pool of threads for jobs of many short tasks. Workers spin for a moment before they sleep, because a
 // decode step makes hundreds of jobs in a row; a worker that wakes late costs nothing, the others take its tasks.
-// As WebAssembly it has the calling thread alone.
+// WebAssembly starts no threads: workers of the caller's own call `serve`, and the caller of `run` spins, since the main
+// thread of a page may not wait.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -28,6 +29,14 @@ class Pool {
   // Runs tasks 0 .. tasks-1, each once, on all threads; returns when all are done. Not reentrant.
   void run(int64_t tasks, TaskFunction function, void* argument);
 
+#if defined(__wasm__)
+  // A worker enters, serves until the pool stops, and has left when `serve` returns. One that failed says so, and `run`
+  // traps from then on.
+  void enter() { served_.fetch_add(1); }
+  void serve(int thread);
+  void fail();
+#endif
+
  private:
   void work(int thread);
   bool take(int64_t* task);
@@ -45,7 +54,11 @@ class Pool {
   TaskFunction function_ = nullptr;
   void* argument_ = nullptr;
   std::atomic<bool> stopping_{false};
-#if !defined(__wasm__)
+#if defined(__wasm__)
+  std::atomic<int> wakes_{0};
+  std::atomic<int> served_{0};
+  std::atomic<bool> failed_{false};
+#else
   std::mutex mutex_;
   std::condition_variable wake_;
   std::unique_ptr<std::thread[]> workers_;

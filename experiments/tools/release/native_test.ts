@@ -13,7 +13,7 @@ import { listFolder, withFolder } from "../../commands/testing.ts";
 import { AGREE, compareExamples } from "../../../ffi/embed/embed_testing.ts";
 import { buildNative, ensureZig, PLATFORMS, zigFor } from "./native.ts";
 import { expectPortable } from "./packages.ts";
-import { formatBuilt, WASM } from "./wasm.ts";
+import { buildWasm, formatBuilt, WASM } from "./wasm.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 /** Why the compiler does not run here. */
@@ -95,17 +95,19 @@ for (const name of ["linux-x64", "linux-arm64"]) {
 }
 
 Deno.test({
-  ...unless(NO_ZIG, "ffi/wasm/tokenfilter.wasm is of these kernels, byte for byte, and small"),
+  ...unless(NO_ZIG, "the files of ffi/wasm are of these kernels, byte for byte, and small"),
   fn: async () => {
-    const committed = await Deno.readFile(new URL("ffi/wasm/tokenfilter.wasm", ROOT));
-    const { bytes } = await buildNative(WASM, await ensureZig(console.error));
-    assertEquals(
-      await sha256(committed),
-      await sha256(bytes),
-      "run: deno run -A experiments/tools/release/main.ts --wasm",
-    );
-    assertEquals(await Deno.readTextFile(new URL("ffi/wasm/built.ts", ROOT)), await formatBuilt(bytes));
-    const small = brotliCompressSync(bytes).length;
-    assert(bytes.length < 1e6 && small < 150_000, `${bytes.length} bytes, ${small} by brotli`);
+    const built = await buildWasm(await ensureZig(console.error));
+    for (const [i, name] of Object.keys(WASM).entries()) {
+      const committed = await Deno.readFile(new URL(`ffi/wasm/${name}`, ROOT)), bytes = built[i]!;
+      assertEquals(
+        await sha256(committed),
+        await sha256(bytes),
+        "run: deno run -A experiments/tools/release/main.ts --wasm",
+      );
+      const small = brotliCompressSync(bytes).length;
+      assert(bytes.length < 1e6 && small < 150_000, `${name}: ${bytes.length} bytes, ${small} by brotli`);
+    }
+    assertEquals(await Deno.readTextFile(new URL("ffi/wasm/built.ts", ROOT)), await formatBuilt(built));
   },
 });

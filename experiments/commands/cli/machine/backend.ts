@@ -95,8 +95,11 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
   if (request.choice === "reference") return await openReference();
   if (request.choice === "wasm") {
-    const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
-    return await openWasm({ products: request.products as "exact" | "int8" });
+    const { MOST_THREADS, openWasm } = await import("../../../../ffi/wasm/mod.ts");
+    return await openWasm({
+      products: request.products as "exact" | "int8",
+      threads: Math.min(request.threads ?? 1, MOST_THREADS),
+    });
   }
   // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
