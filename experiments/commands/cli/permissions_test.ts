@@ -10,14 +10,20 @@ const { tasks }: { tasks: Record<string, string> } = JSON.parse(
   await Deno.readTextFile(new URL("deno.json", ROOT)),
 );
 
-/** Starts a task with the permissions of its line in deno.json. */
-function spawnAs(task: string, args: readonly string[]): Deno.ChildProcess {
+/** Starts a task with the permissions of its line in deno.json, without `denied` and with other variables. */
+function spawnAs(
+  task: string,
+  args: readonly string[],
+  denied?: string,
+  env: Record<string, string> = {},
+): Deno.ChildProcess {
   const [deno, ...words] = tasks[task]!.split(" ");
   assertEquals(deno, "deno");
   assert(!words.includes("-A"), tasks[task]);
   return new Deno.Command(Deno.execPath(), {
-    args: [...words, ...args],
+    args: [...words.map((word) => word === `--allow-${denied}` ? `--deny-${denied}` : word), ...args],
     cwd: ROOT,
+    env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -80,6 +86,28 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       refused.stderr,
       /^Cannot use --figures with deno task table, which only reads: expected deno run -A /,
     );
+  }));
+
+Deno.test("a sweep without a compiler, a library and native code decides alike", () =>
+  withFolder(async (folder) => {
+    const args = [...SMALL, "--method", "key,variance", "--prune-ratio", "0.5", "--warmup", "8"];
+    const env = { PATH: folder, CXX: "", TOKENFILTER_CACHE: `${folder}/cache` };
+    const sweep = async (name: string, denied?: string) => {
+      const child = spawnAs("sweep", [...args, "--out", `${folder}/${name}`], denied, denied ? env : {});
+      const { code, stderr } = await finish(child);
+      assertEquals(code, 0, stderr);
+      const { trials } = JSON.parse(await Deno.readTextFile(`${folder}/${name}/summary.json`));
+      assert(trials.length >= 2);
+      const measured =
+        /^(nll|kl$|perplexity|densePerplexity|loss|time|denseTime|finishedAt|runDigest|backend)/;
+      const decided = trials.map((trial: object) =>
+        Object.entries(trial).filter(([name]) => !measured.test(name))
+      );
+      return { decided, stderr };
+    };
+    const native = await sweep("native"), wasm = await sweep("wasm", "ffi");
+    assertMatch(wasm.stderr, /Going on with WebAssembly/);
+    assertEquals(wasm.decided, native.decided);
   }));
 
 Deno.test("a rule starts no program, asks no server and writes no file once the model is open", () =>
