@@ -7,7 +7,7 @@ import { Interrupt } from "./cli/run/interrupt.ts";
 import { MemoryWatch } from "./cli/run/memory.ts";
 import { claimFolder, endEarly, readDestination, saveResults, tellKept } from "./cli/run/resume.ts";
 import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
-import { EXIT, writeLine } from "./cli/task.ts";
+import { EXIT, giveUp, writeLine } from "./cli/task.ts";
 import { type Asked, printResult, readCommandLine, type TableCommand, writeResult } from "./run.ts";
 
 /** Resources of a run that can be interrupted. */
@@ -61,6 +61,8 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     using store = await openStudyIn(folder, name, plan.conditions, values);
     const kept = () => ({ name, args, folder, ...command.kept(store) });
     await interrupt.ready;
+    // Workers of a run that grows ask which processes run, and may serve its state.
+    if (!command.grows) await giveUp("run", "net");
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
       const { place, failure } = await saveResults(() => writeResult(command, folder, result, plan));
