@@ -88,6 +88,9 @@ export class CpuBackend extends HostBackend {
   /** See {@linkcode Backend.read}. */
   override read(tensor: Tensor): HostTensor {
     const data = hostData(tensor);
+    if (data.length === 0 && !tensor.shape.includes(0)) {
+      throw new Error(`Cannot read a tensor of shape [${tensor.shape}]: it was freed`);
+    }
     this.#unread.delete(data.buffer);
     return { dtype: tensor.dtype, shape: tensor.shape, data };
   }

@@ -1,5 +1,5 @@
 /** Memory of the tensors of the native backend. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { buildCpu } from "../../build.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { type CpuBackend, openCpu } from "../mod.ts";
@@ -16,6 +16,7 @@ Deno.test("free() gives memory back at once, but for values that somebody has re
   for (const tensor of [unread, read, larger, cpu.upload(own)]) cpu.free(tensor);
   assertEquals([unread, read, larger, own, grown].map(bytes), [0, 32, 0, 32, 32]);
   assertEquals(data.length, 8);
+  assertThrows(() => cpu.read(unread), Error, "Cannot read a tensor of shape [8]: it was freed");
 });
 
 Deno.test("regrowRows() copies a small tensor and gives its memory back; a large one grows where it is", async () => {
