@@ -123,6 +123,9 @@ export class LinearMemory {
   /** The values in memory of the caller's. */
   read(tensor: Tensor): HostTensor {
     const { dtype, shape } = tensor, data = hostData(tensor);
+    if ((tensor as Partial<LinearTensor>).owner?.place.address === 0) {
+      throw new Error(`Cannot read a tensor of shape [${shape}]: it was freed`);
+    }
     return { dtype, shape, data: data.buffer === this.buffer ? data.slice() : data };
   }
 

@@ -51,6 +51,7 @@ Deno.test("free() gives memory back, twice or by a view; the collector does for 
   assertEquals(backend.bytesInUse - start, 16384);
   backend.free(firstRows(x, 2));
   backend.free(x);
+  assertThrows(() => backend.read(x), Error, "it was freed");
   assertEquals(backend.bytesInUse, start);
   const view = firstRows(backend.upload(hostTensor("f32", [4, 1024], new Float32Array(4096).fill(5))), 2);
   for (let i = 0; i < 200; i++) backend.alloc("f32", [MB / 4], true);
