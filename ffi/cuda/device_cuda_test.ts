@@ -10,16 +10,17 @@ import { CudaBackend } from "./backend.ts";
 import type { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver/driver.ts";
 import { openCuda } from "./open.ts";
-import { type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
+import { INTERPRETS_PTX, type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 /** Registers a test that only a GPU can pass. */
 function testOnGpu(
   name: string,
   work: (device: OpenDevice & { memory: CudaMemory }) => void | Promise<void>,
+  why?: string | false,
 ): void {
   Deno.test({
-    ...unless(!testsOnGpu() && "needs a GPU: deno task test:gpu", name),
+    ...unless(!testsOnGpu() && "needs a GPU: deno task test:gpu" || why, name),
     fn: async () => await work(await openTestDevice() as OpenDevice & { memory: CudaMemory }),
   });
 }
@@ -72,7 +73,7 @@ testOnGpu("events time the device: nothing takes little, and more work takes lon
   // 2 GiB are read and written by four copies: at 20 TB/s they take 0.1 ms, at 20 GB/s 100 ms.
   assert(four! > 0.1 && four! < 110, `${four} ms for four copies`);
   assert(sixteen! > 3 * four! && sixteen! < 5 * four!, `${four} and ${sixteen} ms for 4 and 16 copies`);
-});
+}, INTERPRETS_PTX && "the interpreter has no times");
 
 testOnGpu("a graph runs when it is launched, and a failed recording leaves the stream usable", (device) => {
   const { memory, context, backend } = device;

@@ -1,8 +1,10 @@
 /**
  * Where the tests of the CUDA kernels run: on the emulator, or with `TOKENFILTER_TEST_DEVICE=cuda` (which
- * `deno task test:gpu` sets) on the first GPU: the same tests, with the same cases.
+ * `deno task test:gpu` sets) on the first GPU, or with `ptx` on an interpreter of what nvcc makes of them: the same tests,
+ * with the same cases.
  */
 import { buildEmulated } from "../build/emulated_testing.ts";
+import { ptxVariables } from "../build/ptx_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
 import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated_testing.ts";
@@ -29,7 +31,7 @@ let built: ReturnType<typeof buildEmulated> | undefined;
 let gpu: Promise<OpenDevice> | undefined;
 
 /** What tests of native code run on. */
-export type TestedDevice = "cpu" | "wasm" | "emulated" | "cuda";
+export type TestedDevice = "cpu" | "wasm" | "emulated" | "cuda" | "ptx";
 
 /**
  * What `TOKENFILTER_TEST_DEVICE` names; undefined: the CPU and the emulator.
@@ -38,7 +40,7 @@ export type TestedDevice = "cpu" | "wasm" | "emulated" | "cuda";
  */
 export function testedDevice(): TestedDevice | undefined {
   const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined,
-    known = ["cpu", "wasm", "emulated", "cuda"];
+    known = ["cpu", "wasm", "emulated", "cuda", "ptx"];
   if (name === undefined || known.includes(name)) return name as TestedDevice | undefined;
   throw new RangeError(
     `Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected one of ${known.join(", ")}`,
@@ -54,9 +56,21 @@ export function testEmulated(name: string, fn: () => void | Promise<void>, why?:
   Deno.test({ ...unless(NO_EMULATOR || why, name), fn });
 }
 
-/** Whether the tests of the CUDA library run on a GPU. */
+/** Whether the tests of the CUDA library run on a GPU, or on the interpreter of PTX in place of one. */
 export function testsOnGpu(): boolean {
-  return testedDevice() === "cuda";
+  return testedDevice() === "cuda" || INTERPRETS_PTX;
+}
+
+/** Whether they run on the interpreter: it has no times, and long runs take too long. */
+export const INTERPRETS_PTX = testedDevice() === "ptx";
+
+/** Orders of warps and blocks on the interpreter, as `TKF_PTX_ORDER` numbers them. */
+const PTX_ORDERS: { readonly [order: string]: number } = { ascending: 0, descending: 1 };
+const RANDOM_ORDER = 2;
+
+// This process and those that it starts open the library over the interpreter.
+if (INTERPRETS_PTX && !Deno.env.get("TOKENFILTER_CUDA_LIBRARY")) {
+  for (const [name, value] of Object.entries(await ptxVariables())) Deno.env.set(name, value);
 }
 
 /** Opens the emulated library with threads in the given order, ascending by default. */
@@ -73,7 +87,18 @@ export async function openEmulated(options: { readonly order?: ThreadOrder } = {
  * @throws {NativeLibraryError} If tests are to run on a GPU and there is none.
  */
 export async function openTestDevice(options: { readonly order?: ThreadOrder } = {}): Promise<OpenDevice> {
-  return testsOnGpu() ? await (gpu ??= openGpu()) : await openEmulated(options);
+  if (!testsOnGpu()) return await openEmulated(options);
+  const device = await (gpu ??= openGpu());
+  if (INTERPRETS_PTX) orderPtx(options.order ?? "ascending");
+  return device;
+}
+
+/** Sets the interpreter's order of warps and blocks from now on. */
+function orderPtx(order: ThreadOrder): void {
+  const { symbols } = Deno.dlopen(Deno.env.get("TOKENFILTER_CUDA_LIBRARY")!, {
+    tkf_ptx_order: { parameters: ["i32"], result: "void" },
+  });
+  symbols.tkf_ptx_order(PTX_ORDERS[order] ?? RANDOM_ORDER);
 }
 
 async function openGpu(): Promise<OpenDevice> {

@@ -64,12 +64,15 @@ static __global__ void __launch_bounds__(kThreads) starts_kernel(ScanArguments a
   const double power = pow(a.spec.gamma, static_cast<double>(a.tile));
   float* at = a.tiles + e;
   double anchor = e < a.size ? state.anchor_k[e] : state.anchor_v[e - a.size], added = *at;
-  for (int64_t j = 1; j * a.tile < plan.count; j++) {
-    anchor = tile_decay(a, plan.before, j - 1, power) * anchor + added;
+  const auto next_anchor = [&](int64_t j) { return tile_decay(a, plan.before, j - 1, power) * anchor + added; };
+  int64_t j = 1;
+  for (; (j + 1) * a.tile < plan.count; j++) {
+    anchor = next_anchor(j);
     float* next = at + j * 2 * a.size;
-    if ((j + 1) * a.tile < plan.count) added = *next;  // nothing follows the last tile
+    added = *next;
     *next = static_cast<float>(anchor);
   }
+  if (j * a.tile < plan.count) at[j * 2 * a.size] = static_cast<float>(next_anchor(j));  // nothing follows the last tile
 }
 
 // Anchors of one side before tile j.

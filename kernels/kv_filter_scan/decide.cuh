@@ -173,6 +173,8 @@ __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n
     s.score = spec.invert ? -fused.score : fused.score;
     s.key_weight = fused.key_weight;
     s.finite = finite;
+    s.sdw = n.sdw;
+    s.skip = false;
   }
 }
 
@@ -193,7 +195,7 @@ __device__ inline void settle(const tkf_filter_spec& spec, const State& state, c
   const double quantile = ratio > 0 ? interpolate(s.statistics[0], s.statistics[1], place.part) : kUndefined;
   double theta = spec.threshold == TKF_THRESHOLD_FIXED ? spec.theta : quantile;
   const bool moves = spec.threshold == TKF_THRESHOLD_ROBBINS_MONRO;
-  const double sdw = moves && ratio > 0 ? s.sdw : n.sdw, moved = moves && ratio > 0 ? quantile : n.theta;
+  const double sdw = s.sdw, moved = moves && ratio > 0 ? quantile : n.theta;
   if (moves) {
     theta = spec.skip_ratio > 0 && sdw > 0 ? moved : kUndefined;
     numbers[TKF_SLOT_THETA] = moved;

@@ -107,11 +107,12 @@ __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments 
   bool skip = false, published = false;
   const auto publish = [&] {
     published = true;
-    if (publishes()) before = publish_kept(a, !s.skip);
+    skip = s.skip;
+    if (publishes()) before = publish_kept(a, !skip);
   };
   if constexpr (FILTERED) {
     assume<RULE, POLICY>(a.spec);
-    if (position >= 0 && decide_step<Real>(a, b, shared, s, publish)) skip = s.skip;
+    if (position >= 0) decide_step<Real>(a, b, shared, s, publish);
   }
   if (!published && publishes()) before = publish_kept(a, position >= 0);
   __syncthreads();  // all have read the count

@@ -110,9 +110,9 @@ __global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArgu
   const FeatureRows rows = {row_of(a.filter_keys, b, size), row_of(a.values, b, size), nullptr, nullptr, nullptr,
                             nullptr};
   const Token token = {rows, columns == nullptr ? nullptr : columns + b, a.cache.batch};
-  const bool decided = decide<float>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, [] {});
+  bool goes = false;
+  decide<float>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, [&] { goes = s.skip; });
   if (threadIdx.x == 0) {
-    const bool goes = decided && s.skip;
     *keep = !goes;
     as<int32_t>(a.ends)[newest] = goes ? end_of(a, position) : INT32_MAX;
   }

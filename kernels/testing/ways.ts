@@ -1,14 +1,16 @@
 /**
  * The ways to run an op: at levels of the CPU library, by the emulated CUDA library in every order of threads, and
- * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu, emulated or cuda; or wasm,
- * where the tests of the CPU library run on the same kernels as WebAssembly.
+ * on a GPU or the interpreter of PTX; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu,
+ * emulated, cuda or ptx; or wasm, where the tests of the CPU library run on the same kernels as WebAssembly.
  */
 import { assertEquals } from "@std/assert";
 import {
+  INTERPRETS_PTX,
   NO_EMULATOR,
   type OpenDevice,
   openTestDevice,
   testedDevice,
+  testsOnGpu,
   THREAD_ORDERS,
   type ThreadOrder,
 } from "../../ffi/cuda/testing.ts";
@@ -107,12 +109,12 @@ export function decisionsOf(
 
 const MODE = testedDevice();
 const CHOSEN = `TOKENFILTER_TEST_DEVICE is ${MODE}`;
-const NO_CPU = (MODE === "emulated" || MODE === "cuda") && CHOSEN;
+const NO_CPU = (MODE === "emulated" || testsOnGpu()) && CHOSEN;
 /** Why tests of several threads are not run, if so. */
 export const ONE_THREAD = MODE === "wasm" && "WebAssembly has one thread";
 /** Why tests of a device are not run, if so. */
 export const NO_DEVICE = NO_EMULATOR;
-const NO_GPU = MODE !== "cuda" && "needs a GPU: deno task test:gpu";
+const NO_GPU = !testsOnGpu() && "needs a GPU: deno task test:gpu";
 
 /** Registers a test of the CPU library. @param why it cannot run, if so */
 export function testOnCpu(name: string, fn: () => void | Promise<void>, why?: string | false): void {
@@ -126,9 +128,11 @@ export function testOnDevice(name: string, work: (device: DeviceWay) => void | P
 
 /** Each of two threads that race comes first in one of these. A GPU takes its own order, as many times. */
 const FAST_ORDERS: readonly ThreadOrder[] = ["ascending", "descending"];
+/** The interpreter of PTX finds races in any order: one does, and a random one in the slow tier. */
+const PTX_ORDERS: readonly ThreadOrder[] = RUNS_SLOW ? ["ascending", "shuffled"] : ["ascending"];
 
 /** Orders of threads that tests go through: those that `TOKENFILTER_TEST_ORDERS` names, as sanitizers do. */
-export const ORDERS = readOrders(Deno.env.get("TOKENFILTER_TEST_ORDERS"));
+export const ORDERS = INTERPRETS_PTX ? PTX_ORDERS : readOrders(Deno.env.get("TOKENFILTER_TEST_ORDERS"));
 
 /**
  * Orders of threads by name; by default two of them, and all in the slow tier.
@@ -176,7 +180,7 @@ export function testSameInEveryOrder(
 export function testInEveryWay(name: string, work: (ways: readonly Way[]) => void): void {
   testOnCpu(`${name}, on the CPU`, async () => work(await cpuWays()));
   const onDevice = async () => work([await openDevice()]);
-  Deno.test({ ...unless(MODE === "cuda" ? CHOSEN : NO_DEVICE, `${name}, emulated`), fn: onDevice });
+  Deno.test({ ...unless(testsOnGpu() ? CHOSEN : NO_DEVICE, `${name}, emulated`), fn: onDevice });
   Deno.test({ ...unless(NO_GPU, `${name}, on a GPU`), fn: onDevice });
 }
 

@@ -3,14 +3,14 @@
  * calls are short.
  */
 import { assertEquals } from "@std/assert";
-import { testOnDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
+import { INTERPRETS_PTX, testOnDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
 import { DTYPES } from "../../../lib/dtype.ts";
 import { attentionCase, decodeCase } from "../bench/attention.ts";
 import { scanCase } from "../bench/filter.ts";
 import { decisionsOf, wayOf } from "../../../kernels/testing/ways.ts";
 import { checkSlots, prepare } from "../../../kernels/linear/tests/testing.ts";
 
-const TOKENS = testsOnGpu() ? 131_072 : 192;
+const TOKENS = testsOnGpu() && !INTERPRETS_PTX ? 131_072 : 192;
 const SIZES = { numHeads: 2, numKvHeads: 1, headDim: 64 };
 
 for (const dtype of ["f32", "bf16"] as const) {

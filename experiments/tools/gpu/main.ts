@@ -7,13 +7,24 @@ import { buildArchOf, noteTested, openDriver, type TestedBuild, testedBuild } fr
 import { buildCuda } from "../../../build.ts";
 import { ensureCublasLt } from "../../../ffi/build/cublaslt.ts";
 import { inParallel } from "../../../ffi/build/command.ts";
-import { text, under } from "../../commands/cli/flags/flag.ts";
+import { ptxVariables } from "../../../ffi/build/ptx_testing.ts";
+import { onOff, text, under } from "../../commands/cli/flags/flag.ts";
 import { expectChoice, textOf } from "../../commands/cli/flags/parse.ts";
 import { Interrupt } from "../../commands/cli/run/interrupt.ts";
 import { EXIT, runCommand, writeLine } from "../../commands/cli/task.ts";
 import { type Asked, plainCommand } from "../../commands/run.ts";
 import { describeDriver } from "./driver.ts";
-import { ALONE, commandOf, ensureSanitizer, type Job, LIMITS, listJobs, type Part, runJob } from "./run.ts";
+import {
+  ALONE,
+  commandOf,
+  ensureSanitizer,
+  type Job,
+  LIMITS,
+  listJobs,
+  type Outcome,
+  type Part,
+  runJob,
+} from "./run.ts";
 
 /** The exit code where a test failed. */
 const EXIT_FAILED = 1;
@@ -51,47 +62,24 @@ function readOptions({ values }: Asked) {
   if (jobs.length === 0) {
     throw new UsageError(`Cannot use --files ${files}: found no test file with it, such as ${ALONE}`);
   }
-  return { parts, files, jobs };
+  return { parts, files, jobs, ptx: values.has("ptx") };
 }
 
-async function work(options: ReturnType<typeof readOptions>, { progress }: Asked): Promise<number> {
-  const { parts, files } = options, onProgress = (message: string) => progress.line(message);
-  let { jobs } = options;
-  const driver = openDriver(), device = driver.device(0);
-  const { manifest } = await buildCuda({
-    archs: [buildArchOf(device.arch)],
-    driver: driver.version,
-    onProgress,
-  });
-  // It notes a failure, after which the processes of tests do not try.
-  await ensureCublasLt(manifest.nvcc, { onProgress, pauseMs: 1 });
-  // A driver runs libraries built for its own major version, later minor ones included.
-  driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));
-  const { cuda, release } = await describeDriver(driver, device),
-    print = (line: string) => writeLine(Deno.stdout, line);
-  print(
-    `${device.name}, sm_${device.arch}, driver ${release ?? "of unknown release"} for CUDA ${cuda}, ` +
-      `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
-  );
-  const sanitizer = jobs.some(({ part }) => part !== "tests")
-    ? await ensureSanitizer(driver.version, onProgress)
-    : { path: "" };
-  if (sanitizer.path === undefined) {
-    print(`not run: memcheck and racecheck (${sanitizer.reason})`);
-    jobs = jobs.filter(({ part }) => part === "tests");
-  }
-  const total: Total = { passed: 0, failed: [] };
+/** Runs jobs, and tells of each that fails. @param atOnce most of them at a time */
+async function runJobs(
+  jobs: readonly Job[],
+  run: (job: Job, signal: AbortSignal) => Promise<Outcome>,
+  atOnce: number,
+  { progress }: Asked,
+  interrupt: Interrupt,
+): Promise<Total> {
+  const total: Total = { passed: 0, failed: [] }, { signal } = interrupt;
   let ended = 0;
-  using interrupt = new Interrupt();
-  const { signal } = interrupt;
   progress.start();
   const runOne = async (job: Job) => {
     if (signal.aborted) return;
     const name = `${job.part}, ${job.file}${job.withoutLt ? " without cuBLASLt" : ""}`;
-    const { success, passed, output } = await runJob(commandOf(job, sanitizer.path ?? ""), {
-      ...job,
-      signal,
-    });
+    const { success, passed, output } = await run(job, signal);
     if (signal.aborted) return;
     total.passed += passed;
     if (!success) {
@@ -103,16 +91,73 @@ async function work(options: ReturnType<typeof readOptions>, { progress }: Asked
     progress.line(`[${ended} of ${jobs.length}] ${name}: ${success ? `${passed} passed` : "FAILED"}${left}`);
   };
   await inParallel(jobs.filter(({ file }) => file === ALONE), runOne, 1);
-  await inParallel(jobs.filter(({ file }) => file !== ALONE), runOne, device.exclusive ? 1 : AT_ONCE);
-  if (signal.aborted) return interrupt.code;
-  for (const name of total.failed) print(`failed: ${name}`);
+  await inParallel(jobs.filter(({ file }) => file !== ALONE), runOne, atOnce);
+  if (!signal.aborted) { for (const name of total.failed) print(`failed: ${name}`); }
+  return total;
+}
+
+/** Prints the result. @returns The exit code. */
+function report(total: Total, numJobs: number): number {
+  print(`${total.passed} tests passed in ${numJobs} files, ${total.failed.length} files failed`);
+  return total.failed.length > 0 || total.passed === 0 ? EXIT_FAILED : EXIT.ok;
+}
+
+const print = (line: string) => writeLine(Deno.stdout, line);
+
+/** The tests of the fast tier on the interpreter: no card, no sanitizer, and nothing that is noted. */
+async function workOnPtx(options: ReturnType<typeof readOptions>, asked: Asked): Promise<number> {
+  const variables = await ptxVariables(undefined, (message) => asked.progress.line(message));
+  // Without cuBLASLt all runs are the same.
+  const jobs = options.jobs.filter(({ part, withoutLt }) => part === "tests" && !withoutLt);
+  print(
+    `an interpreter of the PTX of sm_${variables.TKF_PTX_ARCH}, in place of a GPU: no times, no machine code`,
+  );
+  using interrupt = new Interrupt();
+  const run = (job: Job, signal: AbortSignal) =>
+    runJob(commandOf(job, "", true), { withoutLt: true, signal }, variables);
+  const total = await runJobs(jobs, run, navigator.hardwareConcurrency, asked, interrupt);
+  return interrupt.signal.aborted ? interrupt.code : report(total, jobs.length);
+}
+
+async function work(options: ReturnType<typeof readOptions>, asked: Asked): Promise<number> {
+  if (options.ptx) return await workOnPtx(options, asked);
+  const { parts, files } = options,
+    { progress } = asked,
+    onProgress = (message: string) => progress.line(message);
+  let { jobs } = options;
+  const driver = openDriver(), device = driver.device(0);
+  const { manifest } = await buildCuda({
+    archs: [buildArchOf(device.arch)],
+    driver: driver.version,
+    onProgress,
+  });
+  // It notes a failure, after which the processes of tests do not try.
+  await ensureCublasLt(manifest.nvcc, { onProgress, pauseMs: 1 });
+  // A driver runs libraries built for its own major version, later minor ones included.
+  driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));
+  const { cuda, release } = await describeDriver(driver, device);
+  print(
+    `${device.name}, sm_${device.arch}, driver ${release ?? "of unknown release"} for CUDA ${cuda}, ` +
+      `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
+  );
+  const sanitizer = jobs.some(({ part }) => part !== "tests")
+    ? await ensureSanitizer(driver.version, onProgress)
+    : { path: "" };
+  if (sanitizer.path === undefined) {
+    print(`not run: memcheck and racecheck (${sanitizer.reason})`);
+    jobs = jobs.filter(({ part }) => part === "tests");
+  }
+  using interrupt = new Interrupt();
+  const run = (job: Job, signal: AbortSignal) =>
+    runJob(commandOf(job, sanitizer.path ?? ""), { ...job, signal });
+  const total = await runJobs(jobs, run, device.exclusive ? 1 : AT_ONCE, asked, interrupt);
+  if (interrupt.signal.aborted) return interrupt.code;
   if (!Deno.env.get("TOKENFILTER_CUDA_LIBRARY")) { // else the tests ran another library
     const ranAll = files === "" && parts.includes("tests");
     const build = testedBuild(device, driver.version, manifest.sha256);
     for (const line of await noteOutcome(build, ranAll, total)) print(line);
   }
-  print(`${total.passed} tests passed in ${jobs.length} files, ${total.failed.length} files failed`);
-  return total.failed.length > 0 || total.passed === 0 ? EXIT_FAILED : EXIT.ok;
+  return report(total, jobs.length);
 }
 
 export const command = plainCommand({
@@ -128,6 +173,7 @@ dependent launches become the default for this device, driver and build. Exit co
 a check found something; 2: no GPU, or no build.`,
   flags: under("What runs", {
     only: text(PARTS.join("|"), "only one part"),
+    ptx: onOff("on an interpreter of what nvcc makes, without a GPU; TKF_PTX_ARCH=90a: with wgmma and TMA"),
     files: text("TEXT", "only files whose path contains it, such as filtered_attention or nll"),
   }),
   permissions: "-A",

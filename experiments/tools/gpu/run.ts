@@ -9,6 +9,8 @@ const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** Parts of the work, in their order, with the seconds that a file may take. */
 export const LIMITS = { tests: 300, memcheck: 900, racecheck: 900 } as const;
+/** Of a file on the interpreter of PTX. */
+const PTX_LIMIT = 900;
 export type Part = keyof typeof LIMITS;
 
 /** Tests next to the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
@@ -48,10 +50,20 @@ export function listJobs(part: Part): Job[] {
   });
 }
 
-/** The command of a run, which ends at its limit. @param sanitizer Path of compute-sanitizer; not looked at for `tests`. */
-export function commandOf({ part, file }: Job, sanitizer: string): [string, ...string[]] {
+/**
+ * The command of a run, which ends at its limit.
+ *
+ * @param sanitizer Path of compute-sanitizer; not looked at for `tests`.
+ * @param interpreted Whether it is to run on the interpreter of PTX.
+ */
+export function commandOf(
+  { part, file }: Job,
+  sanitizer: string,
+  interpreted = false,
+): [string, ...string[]] {
   const test = [Deno.execPath(), "test", "-A", "--no-check"];
-  const timed = ["timeout", "--kill-after=5", String(LIMITS[part])] as const;
+  const limit = interpreted ? PTX_LIMIT : LIMITS[part];
+  const timed = ["timeout", "--kill-after=5", String(limit)] as const;
   if (part === "tests") return [...timed, ...test, file];
   const checks = ["--error-exitcode", "99", "--target-processes", "all"];
   // Tests provoke calls that ask for too much memory. They are refused, so only errors of kernels count.
@@ -68,12 +80,20 @@ export interface Outcome {
   readonly output: string;
 }
 
-/** Runs a command of {@linkcode commandOf}. An exit code other than 0 fails: a test, a crash, no end, or a finding. */
+/** Variables of a run on a GPU. */
+const ON_GPU = { TOKENFILTER_TEST_DEVICE: "cuda", TOKENFILTER_TEST_SLOW: "1" };
+
+/**
+ * Runs a command of {@linkcode commandOf}. An exit code other than 0 fails: a test, a crash, no end, or a finding.
+ *
+ * @param variables Those of another device than a GPU.
+ */
 export async function runJob(
   [program, ...args]: readonly [string, ...string[]],
   { withoutLt, signal }: { readonly withoutLt: boolean; readonly signal?: AbortSignal },
+  variables: Record<string, string> = ON_GPU,
 ): Promise<Outcome> {
-  const env = { NO_COLOR: "1", TOKENFILTER_TEST_DEVICE: "cuda", TOKENFILTER_TEST_SLOW: "1" };
+  const env = { NO_COLOR: "1", ...variables };
   const { success, code, stdout, stderr } = await run(program, args, {
     cwd: ROOT,
     env: withoutLt ? { ...env, TOKENFILTER_CUBLASLT: "none" } : env,
