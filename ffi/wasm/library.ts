@@ -1,5 +1,6 @@
 /** The CPU library as WebAssembly: the functions of the C ABI over linear memory. */
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
+import { readOwnFile } from "../../lib/own_file.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi, STATUS } from "../library/abi.ts";
 import { type NativeLibrary, SYMBOLS } from "../library/symbols.ts";
@@ -135,21 +136,14 @@ async function compile(bytes: BufferSource): Promise<WebAssembly.Module> {
   }
 }
 
-/** The part of Node that reads files, also in Deno and Bun; browsers have none. */
-interface Process {
-  getBuiltinModule?(name: "node:fs/promises"): { readFile(url: URL): Promise<Uint8Array<ArrayBuffer>> };
-}
-
 /** The file next to this code. @throws {NativeLibraryError} If it is not there, or another one. */
 async function readOwn(name: keyof typeof BUILT): Promise<Uint8Array<ArrayBuffer>> {
   const url = name === "tokenfilter.wasm"
     ? new URL("./tokenfilter.wasm", import.meta.url)
     : new URL("./tokenfilter_threads.wasm", import.meta.url);
-  const { process } = globalThis as { process?: Process };
-  const files = url.protocol === "file:" ? process?.getBuiltinModule?.("node:fs/promises") : undefined;
   let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = await (files === undefined ? download(url) : files.readFile(url));
+    bytes = await readOwnFile(url);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new NativeLibraryError(
@@ -160,12 +154,6 @@ async function readOwn(name: keyof typeof BUILT): Promise<Uint8Array<ArrayBuffer
   const found = await sha256(bytes);
   if (found !== BUILT[name]) throw unusable(`found SHA-256 ${found} of "${url}", expected ${BUILT[name]}`);
   return bytes;
-}
-
-async function download(url: URL): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`found HTTP status ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
 }
 
 /** The functions that the library asks of a system: a clock, and a standard output to which nothing is written. */

@@ -15,7 +15,7 @@ import { digestTokenizer, type Tokenizer } from "../model/tokenizer/tokenizer.ts
 import type { NamedMethod } from "./compare/compared_methods.ts";
 import { compareMethods, type Comparison, type ComparisonArguments } from "./compare/comparison.ts";
 import { sha256 } from "../sha256.ts";
-import { readVersion } from "../version.ts";
+import { describeRuntime, readVersion } from "../version.ts";
 import { digestConditions } from "./trials/digest.ts";
 import { createFilter, type FilterFrom } from "./filter_from.ts";
 import { runSweep, type SweepControl } from "./trials/runner.ts";
@@ -166,8 +166,7 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
     protocol: findTask(conditions.task).protocol,
     label: labelOf(findTask(conditions.task), conditions.context),
     backendDescription: backend.description,
-    deno: Deno.version.deno,
-    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    ...describeRuntime(),
     startedAt: new Date().toISOString(),
   };
 }

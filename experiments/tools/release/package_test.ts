@@ -360,9 +360,34 @@ for (const entry of ["eval", "plot", "stats", "model", "methods", "wasm"]) await
 await import("${PACKAGE}/ffi").catch(() => console.log("no ffi"));
 `;
 
+/** A sweep, whose trials another runtime must measure to the last bit. */
+const SWEEP = `import { readFile } from "node:fs/promises";
+import { openModel } from "${PACKAGE}/model";
+import { sweepStudy } from "${PACKAGE}/sweep";
+import { openWasm } from "${PACKAGE}/wasm";
+const model = await openModel(new Uint8Array(await readFile(process.argv[2])), await openWasm());
+const study = { model, text: "The boy asked who had the map, and the captain laughed. ".repeat(9), context: 64, tokens: 64 };
+const { trials } = await sweepStudy(study, [{ fusion: ["key", "random"], pruneRatio: 0.5, warmup: 8 }]);
+console.log(JSON.stringify(trials.map((own) => [own.fusion, own.achievedRatio, own.perplexity])));
+console.log(trials[0].deno.replace(/ .*/, ""), trials[0].version);
+`;
+/** What it prints here, where the package is the code itself. */
+async function sweepHere(folder: string): Promise<string> {
+  const text = SWEEP.replaceAll(
+    /"@tokenfilter\/tokenfilter(\/\w+)"/g,
+    (_, entry) => `"${new URL(exports[`.${entry}`]!, ROOT)}"`,
+  );
+  await Deno.writeTextFile(`${folder}/sweep_here.ts`, text);
+  const model = fileURLToPath(new URL("lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", ROOT));
+  const config = ["--config", fileURLToPath(new URL("deno.json", ROOT)), "--no-check"];
+  const { stdout, stderr } = await deno(folder, ["run", "-A", ...config, `${folder}/sweep_here.ts`, model]);
+  assertMatch(stdout, /^\[\[.*\]\]\n[\d.]+ [\d.]+\n$/, stderr);
+  return stdout.split("\n")[0]!;
+}
+
 for (const [name, { program, why }] of await findRuntimes()) {
   Deno.test({
-    ...unless(IN_SLOW_TIER || why, `the package of npm decides and generates in ${name}`),
+    ...unless(IN_SLOW_TIER || why, `the package of npm decides, generates and sweeps in ${name}`),
     fn: () =>
       withFolder(async (folder) => {
         const pack = ["pack", "--allow-dirty", "--allow-slow-types", "--output", `${folder}/package.tgz`];
@@ -380,6 +405,10 @@ for (const [name, { program, why }] of await findRuntimes()) {
         };
         assertEquals(await use("decide.js", DECIDE), ["1\n1\nno ffi\n", ""]);
         assertEquals(await use("generate.js", GENERATE), ["sun was still in the sunlight. 10\n", ""]);
+        const [swept, why] = await use("sweep.js", SWEEP);
+        if (/No such built-in module: node:sqlite/.test(why!)) return; // Node before 22.5
+        const { version } = await readJson("deno.json"), runtime = name === "bun" ? "bun" : "node";
+        assertEquals(swept, `${await sweepHere(folder)}\n${runtime} ${version}\n`);
       }),
   });
 }

@@ -2,6 +2,7 @@
 import { PlaceLostError } from "../../errors.ts";
 import type { Evaluation, Filter, RunControl, TaskTypes } from "../../eval/task.ts";
 import { nonCausal, recordOptions, type ResolvedOptions } from "../../methods/bind/options.ts";
+import { describeRuntime } from "../../version.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { HeldTrial } from "./store_records.ts";
@@ -61,7 +62,7 @@ export async function runTrial<T extends TaskTypes>(
     nonCausal: nonCausal(method),
     ...conditions,
     runDigest,
-    deno: Deno.version.deno,
+    deno: describeRuntime().deno,
   });
   const now = () => new Date().toISOString();
   const raced: RunControl = racing === undefined ? {} : {
