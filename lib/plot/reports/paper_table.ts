@@ -44,7 +44,7 @@ function listTasks({ results = [], label, published }: PaperPart): Numbers[] {
     const { headline } = findTask(name), metric = findMetric(name, headline.name);
     const rows = own.filter((row) => row.metric === headline.name);
     return {
-      name: `${label ?? name} ${metric.label}`,
+      name: label === undefined && metric.name === name ? name : `${label ?? name} ${metric.label}`,
       hint: `${metric.help}, ± standard error`,
       better: metric.better,
       of: (method) => {

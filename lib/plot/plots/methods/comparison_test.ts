@@ -303,7 +303,7 @@ Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the b
     "method",
     "pairs",
     "KV cache",
-    "perplexity ppl",
+    "perplexity",
     "piqa acc",
     "arc_easy acc",
     "mean",
