@@ -7,6 +7,7 @@
 import { UsageError } from "../../lib/errors.ts";
 import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
 import { findTask } from "../../lib/eval/tasks/mod.ts";
+import { ownTasks } from "../../lib/eval/tasks/own_task.ts";
 import { PRESETS } from "../../lib/methods/bind/option_table.ts";
 import { readRecord } from "../../lib/methods/bind/options.ts";
 import { ownRules } from "../../lib/methods/list.ts";
@@ -132,9 +133,12 @@ async function readFlags(asked: Asked) {
   const { values } = asked, request = readBackend(values);
   const methods = await readMethods(asked), budgeted = readBudget(values);
   const match = budgeted === undefined ? readMatch(values) : undefined;
-  const named = readTaskName(values), hasText = !isOfItems(checkFlags(() => findTask(named.task)));
+  // Several tasks of files are items, as those of --tasks are.
+  const areMany = ownTasks().length > 1 && !values.has("task");
+  const named = areMany ? {} : readTaskName(values),
+    hasText = !isOfItems(checkFlags(() => findTask(named.task)));
   // Without a text, --data belongs to the compared task itself.
-  const hasItems = values.has("tasks") || hasText && values.has("data");
+  const hasItems = values.has("tasks") || areMany || hasText && values.has("data");
   const all = hasItems ? await readTasks(values) : [];
   // If no flag asks for a text, the losses are those of the first task of items.
   const isAlone = hasItems && hasText && !OF_TEXT.some((name) => values.has(name));

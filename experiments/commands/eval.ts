@@ -9,7 +9,7 @@ import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
 import { ItemScorer } from "../../lib/eval/items/item_scorer.ts";
 import { budgetOf, reachesNothing, tabulateItems } from "../../lib/eval/items/item_summary.ts";
 import { wholeOf } from "../../lib/eval/skip_ratio.ts";
-import { ownTask } from "../../lib/eval/tasks/own_task.ts";
+import { ownTasks } from "../../lib/eval/tasks/own_task.ts";
 import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
 import { ownRulesSha256 } from "../../lib/methods/list.ts";
 import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";
@@ -67,7 +67,7 @@ type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** The conditions that the numbers depend on, besides the data. */
 async function describeRun({ request, method, from }: Flags, file: ModelFile, backend: Backend) {
-  const ruleSha256 = ownRulesSha256(), own = ownTask();
+  const ruleSha256 = ownRulesSha256(), own = ownTasks();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
   return {
     version: await readVersion(),
@@ -79,7 +79,7 @@ async function describeRun({ request, method, from }: Flags, file: ModelFile, ba
     ...(file.dtype && { dtype: file.dtype }),
     bos: file.tokenizer.addsBos,
     ...(ruleSha256 !== undefined && { ruleSha256 }),
-    ...(own !== undefined && { taskSha256: own.sha256 }),
+    ...(own.length > 0 && { taskSha256: own.map(({ sha256 }) => sha256).join("+") }),
     ...recordCalibration(),
     ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),
     ...(from && { filterFrom: from.text }),

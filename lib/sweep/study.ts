@@ -7,7 +7,7 @@ import type { EncodedItem } from "../eval/items/encoded_item.ts";
 import { encodeItems, readItems } from "../eval/items/item_source.ts";
 import { countTokens } from "../eval/items/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
-import { ownTask } from "../eval/tasks/own_task.ts";
+import { ownTasks } from "../eval/tasks/own_task.ts";
 import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/open.ts";
 import { retrievalScores } from "../model/retrieval.ts";
@@ -127,10 +127,10 @@ export async function describeConditions(
   products?: Backend["products"],
 ): Promise<RunConditions> {
   const { model, text, textName = "text", task, filterFrom } = study, ruleSha256 = ownRulesSha256();
-  const own = ownTask(), { units, tokens, context } = measureStudy(study);
+  const own = ownTasks().find((own) => own.task === task), { units, tokens, context } = measureStudy(study);
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
-    ...(own !== undefined && own.task === task && { taskSha256: own.sha256 }),
+    ...(own !== undefined && { taskSha256: own.sha256 }),
     ...(task?.items && { items: units }),
     ...(filterFrom && { filterFrom: filterFrom.text }),
     ...(ruleSha256 !== undefined && { ruleSha256 }),

@@ -168,3 +168,9 @@ export async function importFile(
     throw new UsageError(`Cannot run "${path}": ${line}`);
   }
 }
+
+/** The files that a flag names: one, or several with commas between them. */
+export function listPaths(text: string | undefined): readonly string[] {
+  if (text === undefined) return [];
+  return exists(text) ? [text] : text.split(",").map((path) => path.trim());
+}

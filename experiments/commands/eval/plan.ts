@@ -7,7 +7,7 @@ import { filterFor } from "../../../lib/eval/items/item_evaluation.ts";
 import { encodeItems, readItems } from "../../../lib/eval/items/item_source.ts";
 import { reachesNothing } from "../../../lib/eval/items/item_summary.ts";
 import type { Filter, Task } from "../../../lib/eval/task.ts";
-import { ownTask } from "../../../lib/eval/tasks/own_task.ts";
+import { ownTasks } from "../../../lib/eval/tasks/own_task.ts";
 import { findTask, TASKS } from "../../../lib/eval/tasks/mod.ts";
 import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
 import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
@@ -68,7 +68,7 @@ export async function readTasks(
 
 /** The tasks that were named, or those whose file a folder holds. */
 export function chooseTasks(values: FlagValues): Task[] {
-  const named = textOf(values, "tasks"), own = ownTask()?.task;
+  const named = textOf(values, "tasks"), own = ownTasks().map(({ task }) => task);
   const folder = textOf(values, "data");
   if (folder !== undefined && folder !== HUB && !isFolder(folder)) {
     throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
@@ -78,8 +78,8 @@ export function chooseTasks(values: FlagValues): Task[] {
     folder === HUB || folder !== undefined && exists(`${folder}/${fileOf(task)}`);
   const tasks = named !== undefined
     ? [...new Set(named.split(",").map((name) => checkFlags(() => findTask(name.trim()))))]
-    : own !== undefined
-    ? [own]
+    : own.length > 0
+    ? own
     : inFiles.filter(isThere);
   const lacksData = ({ items }: Task) => items !== undefined && "file" in items && items.path === undefined;
   if (folder === undefined && (tasks.length === 0 || tasks.some(lacksData))) {

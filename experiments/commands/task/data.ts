@@ -4,7 +4,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { ItemRow, readItemRows } from "../../../lib/eval/items/item_rows.ts";
 import type { HubRows, ItemData, ItemRows, MadeOf } from "../../../lib/eval/items/item_source.ts";
 import type { Task } from "../../../lib/eval/task.ts";
-import { ownTask } from "../../../lib/eval/tasks/own_task.ts";
+import { ownTasks } from "../../../lib/eval/tasks/own_task.ts";
 import { readPlainFile } from "../../../lib/files.ts";
 import { obtainDataset } from "../../../lib/model/hub/repository.ts";
 import type { HubOptions } from "../../../lib/model/hub/request.ts";
@@ -85,7 +85,7 @@ async function readRows(
     textName,
     source: { file: textName },
     sha256: await sha256(text),
-    text: ownTask()?.task === task ? withIds(task.name, own, text) : text,
+    text: ownTasks().some((own) => own.task === task) ? withIds(task.name, own, text) : text,
   };
 }
 

@@ -1,11 +1,11 @@
-/** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
+/** Tasks of the user's own, from files: `--task-file FILE.ts` or `FILE.yaml`, or several with commas between them. */
 import { UsageError } from "../../../lib/errors.ts";
 import type { Task } from "../../../lib/eval/task.ts";
-import { ownTask, setOwnTask } from "../../../lib/eval/tasks/own_task.ts";
+import { type OwnTask, ownTasks, setOwnTasks } from "../../../lib/eval/tasks/own_task.ts";
 import { TASKS } from "../../../lib/eval/tasks/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/trial.ts";
-import { importFile, readBytes, readText } from "../cli/files.ts";
+import { importFile, listPaths, readBytes, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readHarnessTask } from "./harness.ts";
 import type { Fields } from "./fields.ts";
@@ -43,35 +43,42 @@ function expectTask(path: string, exported: Fields): Task {
 
 /** The fault in a record of a task in a file: no such file was given, or another one. */
 export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): string | undefined {
-  if (taskSha256 === undefined || ownTask()?.sha256 === taskSha256) return undefined;
+  const own = ownTasks().map(({ sha256 }) => sha256);
+  if (taskSha256 === undefined || [...own, own.join("+")].includes(taskSha256)) return undefined;
   return `its task "${task}" is of a file of SHA-256 ${taskSha256}: expected it as --task-file`;
 }
 
-/** Loads the task of `--task-file`, and leaves the flags as they are. */
+/** Loads the tasks of `--task-file`, and leaves the flags as they are. */
 export async function withTask(values: FlagValues): Promise<FlagValues> {
-  await takeTaskFile(textOf(values, "task-file"));
+  await takeTaskFiles(listPaths(textOf(values, "task-file")));
   return values;
 }
 
 /**
- * Adds the task of `--task-file` to the list of tasks, instead of that of an earlier run.
+ * Adds the tasks of files to the list of tasks, instead of those of an earlier run.
  *
- * @throws {UsageError} If the file cannot be read or run, or holds no task.
+ * @throws {UsageError} If a file cannot be read or run, or holds no task, or two tasks have one name.
  */
-export async function takeTaskFile(path: string | undefined): Promise<void> {
-  setOwnTask(undefined);
-  if (path === undefined) return;
+export async function takeTaskFiles(paths: readonly string[]): Promise<void> {
+  setOwnTasks([]);
+  const own: OwnTask[] = [];
+  for (const path of paths) {
+    const { task, sha256 } = await readTaskFile(path);
+    if ([...TASKS, ...own.map(({ task }) => task)].some(({ name }) => name === task.name)) {
+      throw new UsageError(
+        `Cannot use the task "${task.name}" of a file: found its name taken, expected another`,
+      );
+    }
+    own.push({ task, sha256 });
+  }
+  setOwnTasks(own);
+}
+
+async function readTaskFile(path: string): Promise<OwnTask> {
   const digest = await sha256(await readBytes(path));
   const task = /\.ya?ml$/i.test(path)
     ? defineQuestions(path, readHarnessTask(path, await readText(path)))
     : expectTask(path, await importFile(path, digest));
-  if (!NAME.test(task.name)) {
-    throw refusal(path, `found the name ${JSON.stringify(task.name)}, expected letters, digits, - and _`);
-  }
-  if (TASKS.some(({ name }) => name === task.name)) {
-    throw new UsageError(
-      `Cannot use the task "${task.name}" of a file: found its name taken, expected another`,
-    );
-  }
-  setOwnTask({ task, sha256: digest });
+  if (NAME.test(task.name)) return { task, sha256: digest };
+  throw refusal(path, `found the name ${JSON.stringify(task.name)}, expected letters, digits, - and _`);
 }

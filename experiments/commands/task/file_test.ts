@@ -2,11 +2,11 @@
 import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
-import { findTask, ownTask, readItemRows, setOwnTask } from "../../../lib/eval/mod.ts";
+import { findTask, ownTasks, readItemRows, setOwnTasks } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 import { hasItems, readTaskText } from "./data.ts";
-import { takeTaskFile } from "./file.ts";
+import { takeTaskFiles } from "./file.ts";
 
 const DATA = fileURLToPath(new URL("../eval/testdata/items/", import.meta.url));
 
@@ -206,11 +206,11 @@ Deno.test("a task in a file is refused in one line that says what is wrong", () 
     ];
     for (const [name, text, expected] of cases) {
       Deno.writeTextFileSync(`${folder}/${name}`, text);
-      const { message } = await assertRejects(() => takeTaskFile(`${folder}/${name}`), UsageError);
+      const { message } = await assertRejects(() => takeTaskFiles([`${folder}/${name}`]), UsageError);
       assertStringIncludes(message, expected);
-      assertEquals([message.includes("\n"), ownTask()], [false, undefined], message);
+      assertEquals([message.includes("\n"), ownTasks().length], [false, 0], message);
     }
-    await assertRejects(() => takeTaskFile(`${folder}/none.yaml`), UsageError, "Cannot read ");
+    await assertRejects(() => takeTaskFiles([`${folder}/none.yaml`]), UsageError, "Cannot read ");
   }));
 
 Deno.test("a row that a task in a file cannot ask is refused with its place, before anything is written", () =>
@@ -250,7 +250,7 @@ Deno.test("templates: fields, methods, lists, numbers, and what the right choice
           "dataset_kwargs: {data_files: t.jsonl}\ntest_split: train\n";
         Deno.writeTextFileSync(`${folder}/t.yaml`, head + lines);
         Deno.writeTextFileSync(`${folder}/t.jsonl`, `${JSON.stringify(row)}\n`);
-        await takeTaskFile(`${folder}/t.yaml`);
+        await takeTaskFiles([`${folder}/t.yaml`]);
         const task = findTask("t");
         if (!hasItems(task) || !("read" in task.items)) throw new Error("found no rows");
         const { text, name } = await readTaskText(new Map(), task);
@@ -284,6 +284,6 @@ Deno.test("templates: fields, methods, lists, numbers, and what the right choice
       ]);
       assertEquals((await ask(`doc_to_text: q\ndoc_to_target: "{{right}}"\n${choice}`, row))[1], 1);
     } finally {
-      setOwnTask(undefined);
+      setOwnTasks([]);
     }
   }));

@@ -3,10 +3,10 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import { generateTokens } from "../../../lib/model/generate/generate.ts";
 import { Sampler } from "../../../lib/model/generate/sampler.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { setOwnTask } from "../../../lib/eval/mod.ts";
+import { setOwnTasks } from "../../../lib/eval/mod.ts";
 import { loadModel, ReferenceBackend } from "../../../mod.ts";
 import { runTask, withFolder } from "../testing.ts";
-import { takeTaskFile } from "./file.ts";
+import { takeTaskFiles } from "./file.ts";
 import { readTextMetrics } from "./generation.ts";
 import { compilePython } from "./python_pattern.ts";
 
@@ -62,7 +62,7 @@ Deno.test("eval generates a text up to its stop texts, the same from YAML and a 
       "The old man said that the ship ",
       "She went to the house,",
     ];
-    const before = "The sea was calm, and the ship lay still. ".repeat(5);
+    const before = "The sea was calm, and the ship lay still. ".repeat(3);
     texts.forEach((text, i) => texts[i] = before + text);
     const rows = texts.map((text) => ({ text, answers: ["the sea", "the house was"] }));
     Deno.writeTextFileSync(`${folder}/own.jsonl`, rows.map((row) => JSON.stringify(row)).join("\n"));
@@ -107,6 +107,38 @@ Deno.test("eval generates a text up to its stop texts, the same from YAML and a 
         return [first.dense.value, first.filtered.value];
       };
     assertEquals(valuesOf(0), valuesOf(1));
+    const both = ["--task-file", `${folder}/own.yaml,${folder}/own.ts`, ...method, "--threads", "1"];
+    const { code, stdout } = await runTask("eval", ...both, "--json", "--quiet", "--out", `${folder}/both`);
+    assertEquals(code, 0);
+    const bare = ({ task, metric, dense }: { task: string; metric: string; dense: object }) => ({
+      task,
+      metric,
+      dense,
+    });
+    const one = await runTask("sweep", ...both, "--quiet", "--out", `${folder}/sweep`);
+    assertEquals([one.code, one.stdout], [2, ""]);
+    assertStringIncludes(one.stderr, "with 2 tasks here: expected --task, one of own_text, own_words");
+    const table = await runTask(
+      "compare",
+      ...both.slice(0, 2),
+      ...method.slice(2),
+      "--threads",
+      "1",
+      "--methods",
+      "keydiff,knorm",
+      "--seeds",
+      "1",
+      "--match",
+      "none",
+      "--json",
+      "--quiet",
+      "--out",
+      `${folder}/compare`,
+    );
+    assertEquals([table.code, table.stderr], [0, ""]);
+    const tasks = JSON.parse(table.stdout).results.map(({ task }: { task: string }) => task);
+    assertEquals([...new Set(tasks)].sort(), ["own_text", "own_words"]);
+    assertEquals(JSON.parse(stdout).results.map(bare), [...yaml.results, ...module.results].map(bare));
     assertEquals(yaml.results.map(({ metric }: { metric: string }) => metric), ["score", "qa_f1_score"]);
     assertEquals(module.results.length, 3);
   }));
@@ -128,11 +160,11 @@ Deno.test("a task that generates refuses what it does not know in one line", () 
     try {
       for (const [from, to, expected] of cases) {
         Deno.writeTextFileSync(`${folder}/own.yaml`, YAML.replace(from, to));
-        const { message } = await assertRejects(() => takeTaskFile(`${folder}/own.yaml`), UsageError);
+        const { message } = await assertRejects(() => takeTaskFiles([`${folder}/own.yaml`]), UsageError);
         assertStringIncludes(message, expected);
         assertEquals(message.includes("\n"), false);
       }
     } finally {
-      setOwnTask(undefined);
+      setOwnTasks([]);
     }
   }));

@@ -4,7 +4,7 @@
  */
 import { sayNearest } from "../../nearest.ts";
 import { type Metric, metricOfUnits } from "../metrics.ts";
-import { ownTask } from "./own_task.ts";
+import { ownTasks } from "./own_task.ts";
 import type { Task } from "../task.ts";
 import { arcChallenge, arcEasy } from "./arc.ts";
 import { boolq } from "./boolq.ts";
@@ -65,7 +65,7 @@ export const TASKS: readonly [Task, ...Task[]] = [
  * ```
  */
 export function findTask(name: string = TASKS[0].name): Task {
-  const own = ownTask(), tasks = own === undefined ? TASKS : [...TASKS, own.task];
+  const tasks = [...TASKS, ...ownTasks().map(({ task }) => task)];
   const task = tasks.find((task) => task.name === name);
   if (task !== undefined) return task;
   const names = tasks.map((task) => task.name);

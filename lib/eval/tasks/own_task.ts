@@ -1,19 +1,20 @@
-/** A task of a user's own, from a file: one at a time, beside those of the list. */
+/** Tasks of a user's own, from files, beside those of the list. */
 import type { Task } from "../task.ts";
 
 export interface OwnTask {
   readonly task: Task;
+  /** SHA-256 of its file. */
   readonly sha256: string;
 }
 
-let own: OwnTask | undefined;
+let own: readonly OwnTask[] = [];
 
-/** The task of a user's own, where one was set. */
-export function ownTask(): OwnTask | undefined {
+/** The tasks of a user's own, in the order of their files. */
+export function ownTasks(): readonly OwnTask[] {
   return own;
 }
 
-/** Adds one task of a user's own, instead of the last one. Its name is none of the list. */
-export function setOwnTask(next: OwnTask | undefined): void {
+/** Sets the tasks of a user's own, instead of the last ones. Their names are none of the list, and differ. */
+export function setOwnTasks(next: readonly OwnTask[]): void {
   own = next;
 }

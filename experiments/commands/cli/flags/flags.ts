@@ -67,7 +67,10 @@ export const TEXT = under("What runs", {
 
 /** A module of the user's own. */
 export const TASK_FILE = under("What runs", {
-  "task-file": text("FILE.ts|FILE.yaml", "the task of results whose task is of a file; a module's code runs"),
+  "task-file": text(
+    "FILE.ts|FILE.yaml,…",
+    "the tasks of results whose tasks are of files; a module's code runs",
+  ),
 }) satisfies Flags;
 
 /** How a result is printed. */

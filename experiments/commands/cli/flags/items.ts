@@ -5,8 +5,8 @@ import { choice, type Flags, integer, rarely, text, under } from "./flag.ts";
 export const ITEMS = under("What runs", {
   task: choice(TASKS, `task to evaluate (${TASKS[0].name})`, "NAME"),
   "task-file": text(
-    "FILE.ts|FILE.yaml",
-    "a task of your own: a module, or lm-evaluation-harness's YAML; a module's code runs with this command's rights",
+    "FILE.ts|FILE.yaml,…",
+    "tasks of your own: a module, or lm-evaluation-harness's YAML; a module's code runs with this command's rights",
   ),
   data: text("DIR|hub", "folder of JSONL files, one per task; hub: the hub's data sets"),
   tasks: choice(TASKS, "some of these tasks (those with a file in DIR)", "A,B,…"),

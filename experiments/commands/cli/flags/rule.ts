@@ -1,13 +1,13 @@
 /** A rule of the user's own, from a file: `--rule FILE.ts`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { setOwnTask } from "../../../../lib/eval/tasks/own_task.ts";
+import { setOwnTasks } from "../../../../lib/eval/tasks/own_task.ts";
 import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
 import { KEY_READS, OWN_READS, type OwnRule, setOwnRules } from "../../../../lib/methods/list.ts";
 import { SIGNALS } from "../../../../lib/methods/protocol/signals.ts";
 import type { AnyRule } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
-import { exists, importFile, readBytes } from "../files.ts";
+import { importFile, listPaths, readBytes } from "../files.ts";
 import { type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 
@@ -98,14 +98,8 @@ function expectSide({ name, reads }: AnyRule, path: string, values: FlagValues):
   );
 }
 
-/** The files of `--rule`: one, or several with commas between them. */
-export function rulePaths(text: string | undefined): readonly string[] {
-  if (text === undefined) return [];
-  return exists(text) ? [text] : text.split(",").map((path) => path.trim());
-}
-
 /**
- * Loads the files that flags name: the rules of `--rule` and the task of `--task-file`, each instead of those of an earlier
+ * Loads the files that flags name: the rules of `--rule` and the tasks of `--task-file`, each instead of those of an earlier
  * run, and the text of `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
  *
  * @param expect Looks at the digests of such files before any of them is loaded: `none` where there is no file.
@@ -117,14 +111,15 @@ export async function takeFiles(
   expect: (found: FileDigests) => void = () => {},
 ): Promise<readonly string[]> {
   setOwnRules([]);
-  const paths = rulePaths(textOf(values, "rule")), taskFile = textOf(values, "task-file");
+  const paths = listPaths(textOf(values, "rule")), taskFiles = listPaths(textOf(values, "task-file"));
   const digestOf = async (path: string) => await sha256(await readBytes(path));
   const digests = await Promise.all(paths.map(digestOf));
-  const taskSha256 = taskFile === undefined ? "none" : await digestOf(taskFile);
-  expect({ ruleSha256: digests.join("+") || "none", taskSha256 });
+  const taskDigests = await Promise.all(taskFiles.map(digestOf)),
+    joined = (all: string[]) => all.join("+") || "none";
+  expect({ ruleSha256: joined(digests), taskSha256: joined(taskDigests) });
   await takeCalibration(values);
-  setOwnTask(undefined);
-  if (taskFile !== undefined) await (await import("../../task/file.ts")).takeTaskFile(taskFile);
+  setOwnTasks([]);
+  if (taskFiles.length > 0) await (await import("../../task/file.ts")).takeTaskFiles(taskFiles);
   const own: OwnRule[] = [];
   for (const [i, path] of paths.entries()) {
     const sha256 = digests[i]!, rule = await expectRule(path, await importFile(path, sha256));

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { cutChunks, DEFAULT_CONTEXT } from "../../../../lib/eval/chunks.ts";
 import type { Task } from "../../../../lib/eval/task.ts";
-import { ownTask } from "../../../../lib/eval/tasks/own_task.ts";
+import { ownTasks } from "../../../../lib/eval/tasks/own_task.ts";
 import { findTask } from "../../../../lib/eval/tasks/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";
 import type { FilterShape } from "../../../../lib/filter/layer.ts";
@@ -43,9 +43,14 @@ interface GivenInputs {
 /** A model's file and the text that it is to read. */
 type Plan = Awaited<ReturnType<typeof readPlan>>;
 
-/** The name of the task that was asked for, that of `--task-file` where none is named, as an environment has it. */
+/** The name of the task that was asked for, that of `--task-file` where none is named, as an environment has it. @throws {UsageError} If it has several. */
 export function readTaskName(values: FlagValues): { readonly task?: string } {
-  const task = textOf(values, "task") ?? ownTask()?.task.name;
+  const own = ownTasks().map(({ task }) => task.name), task = textOf(values, "task") ?? own[0];
+  if (own.length > 1 && !values.has("task")) {
+    throw new UsageError(
+      `Cannot use --task-file with ${own.length} tasks here: expected --task, one of ${own.join(", ")}`,
+    );
+  }
   return task === undefined ? {} : { task };
 }
 

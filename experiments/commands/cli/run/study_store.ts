@@ -15,10 +15,9 @@ import type {
 } from "../../../../lib/sweep/trials/store_records.ts";
 import { STOPPED_FIELDS } from "../../../../lib/sweep/trials/trial_race.ts";
 import { proposeTrials } from "../../../../lib/sweep/trials/trial_source.ts";
-import { exists } from "../files.ts";
+import { exists, listPaths } from "../files.ts";
 import { findWrongTask } from "../../task/file.ts";
 import type { FlagValues } from "../flags/parse.ts";
-import { rulePaths } from "../flags/rule.ts";
 import { STUDY_FILE } from "./resume.ts";
 
 /** Flags that define the runs of a study; values of `PATHS` are paths where such a file exists. */
@@ -27,11 +26,13 @@ const KEPT =
     "calibration-tokens context tokens backend cache-dtype wgmma dtype matmul memory").split(" ");
 const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration", "recipe"]);
 
+const isList = (name: string) => name === "rule" || name === "task-file";
+
 /** Given flags as a study keeps them; by default those by which a worker opens the same model and text. */
 export function keepFlags(values: FlagValues, names: readonly string[] = KEPT): StudyFlags {
   return Object.fromEntries(
     names.filter((name) => values.has(name)).map((name) => {
-      const value = String(values.get(name)![0]), own = name === "rule" ? rulePaths(value) : [value];
+      const value = String(values.get(name)![0]), own = isList(name) ? listPaths(value) : [value];
       return [name, PATHS.has(name) && own.every(exists) ? own.map(Deno.realPathSync).join(",") : value];
     }),
   );
