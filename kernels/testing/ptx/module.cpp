@@ -127,8 +127,11 @@ Module* load_module(const char* text, size_t length) {
   Module* const m = new Module;
   string& s = m->text;
   s.assign(text, length);
-  for (size_t at = 0; (at = s.find("//", at)) != string::npos;) {  // comments; paths have no "//" in them
-    while (at < s.size() && s[at] != '\n') s[at++] = ' ';
+  bool quoted = false;
+  for (size_t at = 0; at + 1 < s.size(); at++) {  // without comments
+    quoted ^= s[at] == '"';
+    if (quoted || s[at] != '/' || s[at + 1] != '/') continue;
+    std::fill(s.begin() + static_cast<i64>(at), s.begin() + static_cast<i64>(std::min(s.find('\n', at), s.size())), ' ');
   }
   break_text(s);
   for (size_t i = 0; (i = s.find_first_not_of(" \t\r\n", i)) != string::npos;) {
@@ -154,7 +157,6 @@ Module* load_module(const char* text, size_t length) {
     const Parts words = words_of(head);
     const bool entry = has(words, ".entry"), function = has(words, ".func");
     const size_t close = s[stop] == '{' ? end_of_braces(s, stop) : stop;
-    const size_t open = head.rfind('(');
     const auto names = [](const string& list) {
       Parts out;
       for (const string& each : split(list, ',')) {
@@ -218,7 +220,6 @@ Module* load_module(const char* text, size_t length) {
       }
       m->globals[d.name] = at;
     }
-    (void)open;
     i = close + 1;
   }
   return m;
