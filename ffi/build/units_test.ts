@@ -94,7 +94,7 @@ Deno.test("every kernel waits for those before it first of all, so that launches
   assert(found.length > 40 && found.includes("prefill_wgmma_kernel"), `${found}`);
 });
 
-Deno.test("units that hold the filter's formulas, and products in int8, fuse no product with an addition, for any processor", async () => {
+Deno.test("units of the filter's formulas and of products in int8 fuse no product with an addition", async () => {
   const { units, texts } = await readSources("cpu");
   const holdsFilter = (unit: string) =>
     includesOf(texts, unit).some((path) => /^(kv_filter_.*\.(h|cpp)|linear\/int8.*)$/.test(path));
@@ -102,8 +102,8 @@ Deno.test("units that hold the filter's formulas, and products in int8, fuse no 
   assertEquals(exact.toSorted(), [
     "common/entries.cpp", // the decisions: compiled once, so that only arm64 would show it
     "kv_filter_scan/kv_filter_scan_cpu.cpp",
-    "linear/int8_cpu.cpp",
-    "linear/int8_dots_cpu.cpp",
+    "linear/int8/dots_cpu.cpp",
+    "linear/int8/int8_cpu.cpp",
   ]);
   for (const unit of exact) assertEquals(unitFlags(unit), ["-ffp-contract=off"], unit);
 });

@@ -45,10 +45,10 @@ export const CPU_LINK_FLAGS: readonly string[] = [...LINUX_LINK_FLAGS, "-Wl,-son
 
 /**
  * Units that round each product before they add it, as TypeScript does: those of the filter, whose scores and fits must
- * equal the reference's, and products in int8, whose bits are those of every level. Compilers otherwise fuse the two where the processor can (g++ does in C++ by default). The loops of
- * products and attention are written for that.
+ * equal the reference's, and products in int8, which have the same bits at every level. Compilers otherwise fuse the two
+ * where the processor can (g++ does in C++ by default). The loops of other products and of attention are written for that.
  */
-const EXACT_UNITS = /^(common\/entries|kv_filter_\w+\/\w+|linear\/int8\w*)\.cpp$/;
+const EXACT_UNITS = /^(common\/entries|kv_filter_\w+\/\w+|linear\/int8\/\w+)\.cpp$/;
 /** Flags of {@linkcode EXACT_UNITS}. */
 const EXACT_FLAGS: readonly string[] = ["-ffp-contract=off"];
 

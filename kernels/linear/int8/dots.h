@@ -1,7 +1,7 @@
 // Sums of products of bytes: what a processor has for them. A word of weights holds four bytes, unsigned but for
 // kSignedBytes; one of x four signed bytes.
 #pragma once
-#include "../common/blocks_of_32.h"
+#include "../../common/blocks_of_32.h"
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -81,18 +81,23 @@ TKF_INLINE vi pairs_of(vi w, vi x) {
   return (vi)(SIGNED ? _mm_maddubs_epi16(_mm_abs_epi8(a), _mm_sign_epi8(b, a)) : _mm_maddubs_epi16(a, b));
 #endif
 }
+// A sum as it is, not in another order: g++ would make all products first, and keep them in memory.
+TKF_INLINE vi in_order(vi sum) {
+  asm("" : "+v"(sum));
+  return sum;
+}
 TKF_INLINE vi add_16(vi a, vi b) {
   typedef int16_t Halves __attribute__((vector_size(4 * W), may_alias));
-  return (vi)((Halves)a + (Halves)b);
+  return in_order((vi)((Halves)a + (Halves)b));
 }
 // sum + the sums of both halves of each lane
 TKF_INLINE vi add_pairs(vi sum, vi pairs) {
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-  return sum + (vi)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi16(1));
+  return in_order(sum + (vi)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi16(1)));
 #elif TKF_LEVEL == TKF_LEVEL_AVX2
-  return sum + (vi)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1));
+  return in_order(sum + (vi)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1)));
 #else
-  return sum + (vi)_mm_madd_epi16((__m128i)pairs, _mm_set1_epi16(1));
+  return in_order(sum + (vi)_mm_madd_epi16((__m128i)pairs, _mm_set1_epi16(1)));
 #endif
 }
 #else
@@ -113,10 +118,12 @@ TKF_INLINE vi add_dot(vi sum, vi w, vi x) {
 }
 #endif
 
-// dots[r][i] += the products of a group's words, word(j, i), with those of M rows of x; rows lie sizeof(Block) apart.
+// dots[r][i] = the products of a group's words, word(j, i), with those of M rows of x, whose half `second` it is, and the bias.
 template <class Own, class Block, int M, int N, class Word>
-TKF_INLINE void add_dots(const Block* x, int first, Word&& word, vi (&dots)[M][N]) {
+TKF_INLINE void dots_of(const Block* x, int second, Word&& word, vi (&dots)[M][N]) {
   constexpr int words = Own::WORDS * kPieces;
+  const int first = second * words;
+  const auto begin_of = [&](int r) { return set1_int(Own::OFFSET == 0 ? 0 : x[r].bias[second]); };
 #if defined(__x86_64__) && !TKF_INT8_DOTS
   constexpr int steps = Own::STEPS;
 #pragma GCC unroll 8
@@ -139,10 +146,15 @@ TKF_INLINE void add_dots(const Block* x, int first, Word&& word, vi (&dots)[M][N
 #pragma GCC unroll 16
     for (int r = 0; r < M; r++) {
 #pragma GCC unroll 2
-      for (int i = 0; i < N; i++) dots[r][i] = add_pairs(dots[r][i], pairs[r][i]);
+      for (int i = 0; i < N; i++) dots[r][i] = add_pairs(begin == 0 ? begin_of(r) : dots[r][i], pairs[r][i]);
     }
   }
 #else
+#pragma GCC unroll 16
+  for (int r = 0; r < M; r++) {
+#pragma GCC unroll 2
+    for (int i = 0; i < N; i++) dots[r][i] = begin_of(r);
+  }
 #pragma GCC unroll 16
   for (int j = 0; j < words; j++) {
     vi w[N];

@@ -5,10 +5,10 @@
 // A unit defines TKF_INT8, the namespace of what it compiles, and TKF_INT8_DOTS: whether the processor adds the four
 // products of two words of bytes to a sum by one instruction (VNNI; dot products of arm64).
 #pragma once
-#include "../common/lanes.h"
-#include "by_format.h"
-#include "int8_dots.h"
-#include "pack_columns.h"
+#include "../../common/lanes.h"
+#include "../by_format.h"
+#include "dots.h"
+#include "../pack_columns.h"
 
 namespace tkf::TKF_NAMESPACE::TKF_INT8 {
 
@@ -217,16 +217,23 @@ template <class Emit>
 TKF_INLINE void unpack(FormatQ6_K, const uint8_t* const* row, int64_t at, Emit&& emit) {
   vf scales[16];
   load_scales<FormatQ6_K>(row, at, scales);
-  for (int group = 0; group < 16; group++) {
-    const int half = group / 8, quarter = group / 2 % 4, side = 16 * (group % 2);
-    vi low[4], high[4];
-    load_words(row, at + 64 * half + 32 * (quarter & 1) + side, low);
-    load_words(row, at + 128 + 32 * half + side, high);
+  for (int half = 0; half < 2; half++) {
+    vi low[4][4], high[2][4];  // 16 bytes each
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-      low[j] = ((low[j] >> (quarter < 2 ? 0 : 4)) & kNibbles) | (((high[j] >> (2 * quarter)) & 0x03030303) << 4);
+    for (int i = 0; i < 4; i++) load_words(row, at + 64 * half + 16 * i, low[i]);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) load_words(row, at + 128 + 32 * half + 16 * i, high[i]);
+#pragma GCC unroll 8
+    for (int part = 0; part < 8; part++) {
+      const int quarter = part / 2, side = part % 2;
+      vi words[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) {
+        const vi four = low[quarter % 2 * 2 + side][j] >> (quarter < 2 ? 0 : 4), two = high[side][j] >> (2 * quarter);
+        words[j] = (four & kNibbles) | ((two & 0x03030303) << 4);
+      }
+      emit(8 * half + part, words, scales[8 * half + part], set1(0));
     }
-    emit(group, low, scales[group], set1(0));
   }
 }
 
@@ -236,15 +243,8 @@ TKF_INLINE void unpack(FormatQ6_K, const uint8_t* const* row, int64_t at, Emit&&
 // word(j, i): word j of vector i; d and m are theirs.
 template <class Own, int M, int N, class Word>
 TKF_INLINE void add_group(const Block* x, int group, Word&& word, const vf* d, const vf* m, vf (&sums)[M][N]) {
-  constexpr bool halved = Own::GROUP == 16;
-  const int second = halved ? group % 2 : 0;
   vi dots[M][N];
-#pragma GCC unroll 16
-  for (int r = 0; r < M; r++) {
-#pragma GCC unroll 2
-    for (int i = 0; i < N; i++) dots[r][i] = set1_int(Own::OFFSET == 0 ? 0 : x[r].bias[second]);
-  }
-  add_dots<Own>(x, second * Own::WORDS * kPieces, word, dots);
+  dots_of<Own>(x, Own::GROUP == 16 ? group % 2 : 0, word, dots);
 #pragma GCC unroll 16
   for (int r = 0; r < M; r++) {
 #pragma GCC unroll 2

@@ -1,6 +1,6 @@
 // Products in int8 by dot products of bytes, where the processor has them: AVX512-VNNI, AVX-VNNI, those of arm64.
-#include "pack_columns.h"
-#include "by_format.h"
+#include "../pack_columns.h"
+#include "../by_format.h"
 
 #if TKF_HAS_INT8_DOTS
 #if defined(__aarch64__)
