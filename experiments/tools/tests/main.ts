@@ -59,9 +59,7 @@ if (import.meta.main) {
     );
   }
   const onGpu = device === "cuda" || device === "ptx";
-  const built = await build(
-    onGpu || device === "cpu" && !RUNS_SLOW ? [] : [device === "cpu" ? "--all" : "--emulated"],
-  );
+  const built = await build(onGpu ? [] : [device === "cpu" ? "--all" : "--emulated"]);
   if (built !== 0) Deno.exit(built);
   const flags: string[] = [], files: string[] = [];
   for (const arg of Deno.args) {
