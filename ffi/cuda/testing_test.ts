@@ -61,7 +61,7 @@ testEmulated(
     const strange = await open({ TOKENFILTER_TEST_DEVICE: "gpu" });
     assertEquals(
       strange.error,
-      'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected one of cpu, wasm, emulated, cuda',
+      'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected one of cpu, wasm, emulated, cuda, ptx',
     );
   },
 );
