@@ -208,10 +208,10 @@ testEmulated(
   "loadCublasLt() takes the first that serves, or the one that is asked for, or none",
   async () => {
     const { context } = await openDevice();
-    assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
-    assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);
     const load = (asked: string, paths: string[]) =>
       withVariables({ TOKENFILTER_CUBLASLT: asked }, () => loadCublasLt(context, paths));
+    assertEquals(await load("", [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
+    assertEquals(await load("", [`${folder}/missing.so`]), undefined);
     assertEquals(await load(path, []), path);
     const message =
       'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
