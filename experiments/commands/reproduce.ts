@@ -74,6 +74,7 @@ async function plan({ request, recipe, jobs, address }: Flags, asked: Asked) {
 const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
   ...DECLARATION,
   file: "reproduce.json",
+  sharesWork: true,
   read: readFlags,
   columns: () => [],
   plan,

@@ -30,6 +30,8 @@ interface Planned {
 interface StudyCommand<F, P extends Planned, R> extends TableCommand<F, P, R> {
   /** Whether a finished run may be continued; else the file of its result marks its end. */
   readonly grows?: boolean;
+  /** Whether workers and queues take part: then it keeps the permissions for programs and the network. */
+  readonly sharesWork?: boolean;
   /** Whether results hold all that the study does, which is then removed. */
   readonly dropsStudy?: boolean;
   work(plan: P, running: Running): Promise<R>;
@@ -61,8 +63,7 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     using store = await openStudyIn(folder, name, plan.conditions, values);
     const kept = () => ({ name, args, folder, ...command.kept(store) });
     await interrupt.ready;
-    // Workers of a run that grows ask which processes run, and may serve its state.
-    if (!command.grows) await giveUp("run", "net");
+    if (!command.sharesWork) await giveUp("run", "net");
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
       const { place, failure } = await saveResults(() => writeResult(command, folder, result, plan));

@@ -217,6 +217,7 @@ finished trials; --resume goes on. --space searches ranges, --jobs and --queue d
   kept: (store) => ({ finished: store.count().complete, noun: "trial" }),
   file: "summary.json",
   grows: true,
+  sharesWork: true,
   findFailure: ({ summary: { trials, stopped = [] }, failed, folder }) =>
     failed > 0 && trials.length + stopped.length === 0
       ? `Cannot show a result: all ${plural(failed, "trial")} failed (deno task study show ${folder})`

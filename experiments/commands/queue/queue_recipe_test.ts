@@ -48,7 +48,8 @@ Deno.test({
       const submitted = await spawnTask("reproduce", [...args, out, "--queue", server.url]),
         ended = finish(submitted);
       const lost = await startWorker(server.url, 2), lostEnds = finish(lost);
-      while (countUnits(out, "chunk own-64") < 6) await delay(20);
+      const end = Date.now() + 60_000;
+      while (countUnits(out, "chunk own-64") < 6 && Date.now() < end) await delay(20);
       lost.kill("SIGKILL");
       const other = await startWorker(server.url, 2), otherEnds = finish(other);
       const { code, stderr } = await ended;
