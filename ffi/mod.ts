@@ -16,7 +16,8 @@ import { expectLevel, NativeContext, supportedLevels } from "./cpu/context.ts";
 import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library/library.ts";
 import { findPrebuilt } from "./library/prebuilt.ts";
 import { SYMBOLS } from "./library/symbols.ts";
-import { MOST_THREADS, openWasm, type WasmBackend } from "./wasm/mod.ts";
+import { openWasm, type WasmBackend } from "./wasm/mod.ts";
+import { MOST_THREADS } from "./wasm/threads.ts";
 
 export { CpuBackend } from "./cpu/backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";

@@ -13,12 +13,10 @@
 import { expectInteger, expectName, expectOptions, NativeLibraryError } from "../../lib/errors.ts";
 import { WasmBackend } from "./backend.ts";
 import { openLibrary } from "./library.ts";
+import { MOST_THREADS } from "./threads.ts";
 import { DEFAULT_BYTES, LEAST_BYTES, MOST_BYTES } from "./memory.ts";
 
 export { WasmBackend } from "./backend.ts";
-
-/** @internal Most threads of a context. */
-export const MOST_THREADS = 64;
 
 /** Options of {@linkcode openWasm}. */
 export interface WasmOptions {

@@ -1,5 +1,8 @@
 /** Threads of WebAssembly: workers, each with an instance of its own over the memory that all share. */
 
+/** Most threads of a context. */
+export const MOST_THREADS = 64;
+
 /** What a worker is given. */
 export interface ThreadStart {
   readonly module: WebAssembly.Module;

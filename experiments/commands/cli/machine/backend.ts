@@ -95,7 +95,8 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
   if (request.choice === "reference") return await openReference();
   if (request.choice === "wasm") {
-    const { MOST_THREADS, openWasm } = await import("../../../../ffi/wasm/mod.ts");
+    const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
+    const { MOST_THREADS } = await import("../../../../ffi/wasm/threads.ts");
     return await openWasm({
       products: request.products as "exact" | "int8",
       threads: Math.min(request.threads ?? 1, MOST_THREADS),
