@@ -1,5 +1,5 @@
 /** SHA-256 of the files: `deno run -A experiments/tools/release/main.ts --wasm` writes all three. */
 export const BUILT = {
-  "tokenfilter.wasm": "a4cd686b336b5aa9c7fc3855787ed9b0784ec2a9f4bfc5fba9e3b1f4822e05a8",
-  "tokenfilter_threads.wasm": "cdad82ca376ca7655f37e7b4489a8b5a0b613bde5d920acd6e2fee4c5497b15d",
+  "tokenfilter.wasm": "238187ef87ac08765550951d043afa0858a6697703188e78a6f388878a72114d",
+  "tokenfilter_threads.wasm": "21c9572081867810fd405637305b4596a96107203831230633140f57166f66ce",
 } as const;

@@ -223,7 +223,11 @@ TKF_INLINE void unpack(FormatQ6_K, const uint8_t* const* row, int64_t at, Emit&&
     for (int i = 0; i < 4; i++) load_words(row, at + 64 * half + 16 * i, low[i]);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) load_words(row, at + 128 + 32 * half + 16 * i, high[i]);
+#ifdef __wasm__  // a file that browsers fetch stays small
+#pragma GCC unroll 1
+#else
 #pragma GCC unroll 8
+#endif
     for (int part = 0; part < 8; part++) {
       const int quarter = part / 2, side = part % 2;
       vi words[4];
