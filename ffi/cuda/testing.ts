@@ -56,7 +56,7 @@ export function testEmulated(name: string, fn: () => void | Promise<void>, why?:
   Deno.test({ ...unless(NO_EMULATOR || why, name), fn });
 }
 
-/** Whether the tests of the CUDA library run on a GPU, or on the interpreter of PTX in place of one. */
+/** Whether the tests of the CUDA library run on a GPU, or on the interpreter of PTX instead of one. */
 export function testsOnGpu(): boolean {
   return testedDevice() === "cuda" || INTERPRETS_PTX;
 }

@@ -110,7 +110,7 @@ async function workOnPtx(options: ReturnType<typeof readOptions>, asked: Asked):
   // Without cuBLASLt all runs are the same.
   const jobs = options.jobs.filter(({ part, withoutLt }) => part === "tests" && !withoutLt);
   print(
-    `an interpreter of the PTX of sm_${variables.TKF_PTX_ARCH}, in place of a GPU: no times, no machine code`,
+    `an interpreter of the PTX of sm_${variables.TKF_PTX_ARCH}, instead of a GPU: no times, no machine code`,
   );
   using interrupt = new Interrupt();
   const run = (job: Job, signal: AbortSignal) =>

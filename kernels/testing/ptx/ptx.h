@@ -1,5 +1,5 @@
-// An interpreter of the PTX that nvcc makes of the CUDA library, in place of a GPU, for tests. It is linked with the
-// library's objects in place of the CUDA runtime and of the driver: host code launches as it does on a card.
+// An interpreter of the PTX that nvcc makes of the CUDA library, instead of a GPU, for tests. It is linked with the
+// library's objects instead of the CUDA runtime and the driver: host code launches as it does on a card.
 //
 //   parse.cpp    PTX text to instructions; what it does not know it refuses by name
 //   alu.cpp      arithmetic        memory.cpp   buffers, loads, stores, atomics, and their checks

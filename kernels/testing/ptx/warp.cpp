@@ -113,7 +113,7 @@ void run_mma(Warp& w, const Inst& i, u32) {
   }
   for (u32 j = 0; j < 4; j++) memcpy(slots<float>(w, r[j]), out[j], sizeof out[j]);
 }
-void run_mma_bytes(Warp& w, const Inst& i, u32) {  // m16n8k32: fragments as above, four bytes in place of two halves
+void run_mma_bytes(Warp& w, const Inst& i, u32) {  // m16n8k32: fragments as above, four bytes instead of two halves
   const u32* const r = i.list.data();
   i32 a[16][32], b[8][32], out[4][32];
   for (u32 l = 0; l < 32; l++) {

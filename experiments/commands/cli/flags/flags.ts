@@ -1,6 +1,10 @@
 /** The flags that several commands take: each has one name, one kind and one meaning. A command picks its own of them. */
+import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { type Flags, integer, onOff, optional, pick, rarely, text, under } from "./flag.ts";
+
+/** What `--matmul` takes; `fast` is `bf16` on a GPU, and `int8` elsewhere. */
+export const MATMUL = [...PRODUCTS, "fast"] as const;
 
 /** Default number of tokens of a calibration text. */
 export const CALIBRATION_TOKENS = 4096;
@@ -26,7 +30,7 @@ export const MODEL = {
       "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     ),
     matmul: text(
-      "exact|bf16|int8|fast",
+      MATMUL.join("|"),
       "rounding in matrix multiplications (exact); int8 rounds activations; fast is int8, on a GPU bf16",
     ),
     wgmma: onOff(

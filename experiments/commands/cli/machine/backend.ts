@@ -1,15 +1,14 @@
 /** Opens the backend, and builds or downloads it on first use. */
-import { type Backend, PRODUCTS, type Products } from "../../../../lib/backend.ts";
+import type { Backend, Products } from "../../../../lib/backend.ts";
 import type { CacheDType } from "../../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
+import { MATMUL } from "../flags/flags.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
 
 const CHOICES = ["cpu", "cuda", "wasm", "reference", "auto"] as const;
 const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
-/** What `--matmul` takes; `fast` is `bf16` on a GPU, and `int8` elsewhere. */
-export const MATMUL = [...PRODUCTS, "fast"] as const;
 /** Backends that round as asked for. */
 const BACKENDS: Readonly<Record<Products, readonly BackendChoice[]>> = {
   exact: CHOICES,
