@@ -95,11 +95,8 @@ export async function openBackend(request: BackendRequest, progress: Progress): 
   if (request.choice === "reference") return await openReference();
   if (request.choice === "wasm") {
     const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
-    const { MOST_THREADS } = await import("../../../../ffi/wasm/threads.ts");
-    return await openWasm({
-      products: request.products as "exact" | "int8",
-      threads: Math.min(request.threads ?? 1, MOST_THREADS),
-    });
+    const products = request.products as "exact" | "int8";
+    return await openWasm({ products, threads: request.threads ?? 1 });
   }
   // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
