@@ -75,7 +75,7 @@ const search = {
 };
 const comparison = JSON.parse(
   await Deno.readTextFile(
-    new URL("../../studies/comparison/results/needle_all_0.5_2048.json", import.meta.url),
+    new URL("../../studies/comparison/results/needle/all_0.5_2048.json", import.meta.url),
   ),
 );
 const ENTRIES = [

@@ -179,6 +179,10 @@ export const PARTS: { readonly [name: string]: Part } = {
 
 const ROOT = new URL("../../../", import.meta.url), RESULTS = new URL("results/", import.meta.url);
 
+/** The file of a part: those of Gemma and of needles have a folder each. */
+export const fileOf = (part: string): URL =>
+  new URL(`${part.replace(/^(gemma|needle)_/, "$1/")}.json`, RESULTS);
+
 /** A comparison in one line, with numbers of six digits and without its pairs, whose number grows as the square. */
 export const shorten = ({ pairs: _, ...rest }: Comparison): string =>
   JSON.stringify(
@@ -217,8 +221,8 @@ async function measure(name: string, data: string, work: string): Promise<number
     if (code !== 0) return code;
   }
   const result = JSON.parse(await Deno.readTextFile(`${folder}/compare.json`));
-  await Deno.mkdir(RESULTS, { recursive: true });
-  await Deno.writeTextFile(new URL(`${name}.json`, RESULTS), shorten(result));
+  await Deno.mkdir(new URL(".", fileOf(name)), { recursive: true });
+  await Deno.writeTextFile(fileOf(name), shorten(result));
   return 0;
 }
 
@@ -229,7 +233,7 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   for (const name of chosen.length > 0 ? chosen : Object.keys(PARTS)) {
-    if (exists(new URL(`${name}.json`, RESULTS))) continue;
+    if (exists(fileOf(name))) continue;
     const code = await measure(name, data, work);
     if (code !== 0) Deno.exit(code);
   }

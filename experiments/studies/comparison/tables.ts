@@ -17,6 +17,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { type Interval, pairedShareInterval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
+import { fileOf } from "./measure.ts";
 
 /** The part of a comparison that tables and pictures read: results contain no pairs. */
 export type Part = Pick<Comparison, "methods" | "results" | "items">;
@@ -216,7 +217,7 @@ export function tabulateItems(part: Part): PlainTable {
 
 /** Reads the comparison of a finished part. */
 export async function readPart(part: string): Promise<Comparison> {
-  return JSON.parse(await Deno.readTextFile(new URL(`results/${part}.json`, import.meta.url)));
+  return JSON.parse(await Deno.readTextFile(fileOf(part)));
 }
 
 /** A part's table, in Markdown. */

@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { comparedAtRatios, type Comparison } from "../../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
@@ -27,8 +28,10 @@ Deno.test("the study's parts name methods and ratios that a comparison knows", (
 
 Deno.test("the study's pages have the table of every committed result, as its command makes it", async () => {
   const pages = await Promise.all(PAGES.map((page) => Deno.readTextFile(page)));
-  const names = Array.from(Deno.readDirSync(new URL("results/", import.meta.url)), ({ name }) => name);
-  const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));
+  const names = readdirSync(new URL("results/", import.meta.url), { recursive: true, encoding: "utf8" });
+  const parts = names.filter((name) => name.endsWith(".json")).map((name) =>
+    name.replace(/\.json$/, "").replace("/", "_")
+  );
   const shown = pages.flatMap(listCommands).flatMap((names) => names.split(" "));
   assertEquals(shown.sort(), parts.sort());
   for (const page of pages) {
