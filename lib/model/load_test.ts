@@ -7,7 +7,7 @@ import { ReferenceBackend } from "../reference/mod.ts";
 import { NEEDS_LINUX, unless } from "../testing.ts";
 import type { ModelProgress } from "./hub/hub.ts";
 import { loadModel, readModelFile } from "./load.ts";
-import chats from "./testdata/chat_golden.json" with { type: "json" };
+import chats from "./tokenizer/testdata/chat_golden.json" with { type: "json" };
 import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";
 import { smallLlamaParts } from "./testdata/small_llama.ts";
 

@@ -5,7 +5,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { breakBytes, fuzz, type Kind, type Random } from "../../../lib/model/formats/fuzz_testing.ts";
 import { renderChat } from "../../../lib/model/mod.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import chats from "../../../lib/model/testdata/chat_golden.json" with { type: "json" };
+import chats from "../../../lib/model/tokenizer/testdata/chat_golden.json" with { type: "json" };
 import { readParquet } from "./parquet.ts";
 
 const HUB = new URL("../eval/testdata/hub/", import.meta.url);

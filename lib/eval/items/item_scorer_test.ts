@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createDense, createPruner, type Pruner } from "../../methods/mod.ts";
 import { CONFIG, filtering, truth } from "../../model/small_testing.ts";
-import golden from "../../model/testdata/hf_tokenizer_golden.json" with { type: "json" };
+import golden from "../../model/tokenizer/testdata/hf_tokenizer_golden.json" with { type: "json" };
 import { Tokenizer } from "../../model/tokenizer/tokenizer.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { reachOf } from "../filter_reach.ts";

@@ -3,10 +3,10 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { ModelFormatError } from "../../errors.ts";
 import { NO_SETTINGS } from "./_tokenizer_settings.ts";
-import golden from "../testdata/families_golden.json" with { type: "json" };
-import hfGolden from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
-import pieces from "../testdata/sentencepiece_golden.json" with { type: "json" };
-import { mixedStrings } from "../testdata/mixed_text.mjs";
+import golden from "./testdata/families_golden.json" with { type: "json" };
+import hfGolden from "./testdata/hf_tokenizer_golden.json" with { type: "json" };
+import pieces from "./testdata/sentencepiece_golden.json" with { type: "json" };
+import { mixedStrings } from "./testdata/mixed_text.mjs";
 import { tekkenAsHf } from "./_tekken.ts";
 import { Tokenizer } from "./tokenizer.ts";
 

@@ -2,8 +2,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { ModelFormatError } from "../../errors.ts";
-import golden from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
-import { mixedText, sampleText } from "../testdata/mixed_text.mjs";
+import golden from "./testdata/hf_tokenizer_golden.json" with { type: "json" };
+import { mixedText, sampleText } from "./testdata/mixed_text.mjs";
 import { NO_SETTINGS } from "./_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer.ts";
 

@@ -3,10 +3,10 @@ import { ModelFormatError } from "../../errors.ts";
 import { encodeSentencePiece } from "./_sentencepiece.ts";
 import { parseGguf } from "../formats/gguf.ts";
 import { buildGguf, type Entry } from "../testdata/gguf_builder.ts";
-import { mixedText, sampleText } from "../testdata/mixed_text.mjs";
+import { mixedText, sampleText } from "./testdata/mixed_text.mjs";
 import { smallLlamaParts } from "../testdata/small_llama.ts";
 import tinyGolden from "../testdata/tiny_golden.json" with { type: "json" };
-import golden from "../testdata/tokenizer_golden.json" with { type: "json" };
+import golden from "./testdata/tokenizer_golden.json" with { type: "json" };
 import { readVocabulary, VOCABULARY_NAMES } from "../testdata/vocabularies.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
