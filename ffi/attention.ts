@@ -31,7 +31,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares, changes } = args;
-  const { shareDistance = 0 } = args;
+  const { shareDistance = 0, kvPlaces } = args;
   const [numQueries, heads, headDim] = expectTensor("queries", queries, "f32", [-1, -1, -1]);
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
   expectTensor("out", out, "f32", queries.shape);
@@ -39,6 +39,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim], keyEnds);
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
+  if (kvPlaces !== undefined) expectTensor("kvPlaces", kvPlaces.places, "i32", [numKvHeads]);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [numQueries]);
   if (shares !== undefined) expectTensor("shares", shares, "f64", [-1, -1]);
   if (changes !== undefined) {
@@ -57,6 +58,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     out,
     key_ends: keyEnds ?? null,
     windows: windows ?? null,
+    kv_places: kvPlaces?.places ?? null,
     shares: shares ?? null,
     num_shares: shares?.shape[1] ?? 0,
     changes: changes?.out ?? null,
@@ -66,6 +68,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     num_recent: numRecent,
     heads,
     kv_heads: numKvHeads,
+    query_kv_heads: kvPlaces?.of ?? numKvHeads,
     head_dim: headDim,
     kv_dtype: keys.dtype,
     recent_window: recent,

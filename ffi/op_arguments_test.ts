@@ -170,6 +170,12 @@ Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges"
     refuse(STATUS.ok, field, [null, right]);
     refuse(STATUS.buffer, field, [right.subarray(1), misaligned(right)]);
   }
+  const ofKeys = Int32Array.from({ length: Number(args.kv_heads) }, (_, i) => i);
+  const some = { ...args, query_kv_heads: args.kv_heads! };
+  const place = (places: Int32Array) => context.invoke(name, { ...some, kv_places: places });
+  assertEquals([ofKeys, ofKeys.map((i) => i - 1), ofKeys.map((i) => i + 1), ofKeys.subarray(1)].map(place), [
+    ...[STATUS.ok, STATUS.value, STATUS.value, STATUS.buffer],
+  ]);
   refuse(STATUS.value, "scale", [NaN, Infinity]);
   refuse(STATUS.null, "num_shares", [1]);
   refuse(STATUS.shape, "num_shares", [-1, Number(args.num_keys) + 1]);

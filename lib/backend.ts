@@ -15,7 +15,7 @@ export interface AttentionChanges {
    * and o the head's output. Without the key, the output would be (o - w v) / (1 - w).
    */
   readonly out: Tensor;
-  /** Weights of the heads, [numHeads] f32. */
+  /** Weights of the heads of the queries, [numHeads] f32. */
   readonly headWeights: Tensor;
 }
 
@@ -49,7 +49,12 @@ export interface AttentionArgs {
   /** Local queries attend to positions below it at any distance; 0 by default. It has no effect without `windows`. */
   readonly sinks?: number;
   /**
-   * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over heads of the weight that each of
+   * Where keys and values have some of the KV heads of `queries` and `out` only: which ones, ascending, [numKvHeads] i32 with
+   * numKvHeads those of `keys`, and how many the queries have. The others' part of `out` stays as it is.
+   */
+  readonly kvPlaces?: { readonly places: Tensor; readonly of: number };
+  /**
+   * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over the keys' heads of the weight that each of
    * the last S queries gave to each of the last U of the n cached rows, [S, U] f64. It is 0 for rows that the query does
    * not attend to.
    */
@@ -72,6 +77,22 @@ export interface AttentionArgs {
   readonly scale: number;
   /** Attention output before the output projection, [R, numHeads, headDim] f32; 0 where a query attends to no row. */
   readonly out: Tensor;
+}
+
+/**
+ * Pairs [KV head of the keys, query head] of a call, for each query head of the keys' KV heads.
+ *
+ * @param places Those of `kvPlaces`, where it is given.
+ */
+export function headsOfKeys(
+  { queries, keys, kvPlaces }: Pick<AttentionArgs, "queries" | "keys" | "kvPlaces">,
+  places?: ArrayLike<number>,
+): readonly (readonly [kvHead: number, head: number])[] {
+  const numKvHeads = keys.shape[1]!, group = queries.shape[1]! / (kvPlaces?.of ?? numKvHeads);
+  return Array.from({ length: numKvHeads * group }, (_, i) => {
+    const kvHead = Math.floor(i / group);
+    return [kvHead, (places?.[kvHead] ?? kvHead) * group + i % group] as const;
+  });
 }
 
 /** @internal Results of {@linkcode Backend.compareLogits}, one entry a row, in nats. */

@@ -151,7 +151,7 @@ int main(void) {
     const refused = await run(program, [`${folder}/cases`, `${folder}/out`]);
     assertEquals([refused.code, refused.stderr], [
       2,
-      "Cannot use this library: its structs are not those of version 2.0.0\n",
+      "Cannot use this library: its structs are not those of version 3.0.0\n",
     ]);
   }));
 

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-VERSION = "2.0.0"  # of tokenfilter_filter.h, whose structs these are
+VERSION = "3.0.0"  # of tokenfilter_filter.h, whose structs these are
 LAYOUT = """\
 struct tkf_filter_spec int32_t layer, heads, kv_heads, head_dim, hidden_size, recent, sinks, first_outcome; \
 int32_t fusion, invert, anchor, absorb, warmup, threshold, window, chunk; int32_t block, projections, features, queries_size; \
@@ -24,8 +24,9 @@ struct tkf_filter_states tkf_buffer anchor_k, anchor_v, numbers, scores, learned
 op tkf_filter_scan tkf_filter_spec spec; tkf_filter_states states; tkf_buffer keys, values, residual, normed, queries, keep, \
 columns, taken; int64_t count; int32_t kv_dtype;
 op tkf_attention_filtered tkf_buffer queries, query_positions, keys, values, key_positions, recent_keys, recent_values, \
-recent_positions, out; tkf_buffer key_ends, windows, shares, changes, head_weights; int64_t num_queries, num_keys, num_recent, \
-num_shares; int32_t heads, kv_heads, head_dim, kv_dtype, recent_window, sinks, share_distance; double scale;"""
+recent_positions, out; tkf_buffer key_ends, windows, kv_places, shares, changes, head_weights; int64_t num_queries, num_keys, \
+num_recent, num_shares; int32_t heads, kv_heads, query_kv_heads, head_dim, kv_dtype, recent_window, sinks, share_distance; \
+double scale;"""
 FUSION = ["variance", "mean", "static", "key", "value", "min", "max", "product", "random"]
 THRESHOLD = ["budget", "window", "robbins-monro", "fixed", "topk"]
 ANCHOR, ABSORB = ["ema", "mean"], ["all", "kept"]

@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define TKF_FILTER_VERSION "2.0.0"
+#define TKF_FILTER_VERSION "3.0.0"
 
 /* Statuses. */
 #define TKF_STATUS_OK 0
@@ -119,13 +119,13 @@ typedef struct tkf_filter_scan_args {
  * recent_window. It gets 0 where it sees nothing. scale: usually 1 / sqrt(head_dim). Optional, or not given: key_ends i32
  * [num_keys]: key j is seen where i < key_ends[j], for eviction; windows i32 [num_queries]: a query whose window is not
  * negative sees only keys below position `sinks` or at i - window or later; shares f64 [num_queries, num_shares]: mean over
- * heads of the weights of the last num_shares keys; changes, head_weights and share_distance: see
- * kernels/filtered_attention. */
+ * heads of the weights of the last num_shares keys; changes, head_weights, share_distance, and kv_places with
+ * query_kv_heads, for KV heads with rows of their own: see kernels/filtered_attention. */
 #define TKF_ATTENTION_FILTERED_FIELDS                                                                                   \
   tkf_buffer queries, query_positions, keys, values, key_positions, recent_keys, recent_values, recent_positions, out;  \
-  tkf_buffer key_ends, windows, shares, changes, head_weights;                                                          \
+  tkf_buffer key_ends, windows, kv_places, shares, changes, head_weights;                                               \
   int64_t num_queries, num_keys, num_recent, num_shares;                                                                \
-  int32_t heads, kv_heads, head_dim, kv_dtype, recent_window, sinks, share_distance;                                    \
+  int32_t heads, kv_heads, query_kv_heads, head_dim, kv_dtype, recent_window, sinks, share_distance;                    \
   double scale;
 typedef struct tkf_attention_filtered_args {
   TKF_ATTENTION_FILTERED_FIELDS

@@ -14,7 +14,7 @@ const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_rms_norm_apply: ["delta", "keep"],
   tkf_rows_copy: ["x2", "indices", "out2"],
   tkf_rope_apply: ["kept", "kept_count"],
-  tkf_attention_filtered: ["key_ends", "windows", "shares", "changes", "head_weights"],
+  tkf_attention_filtered: ["key_ends", "windows", "kv_places", "shares", "changes", "head_weights"],
   tkf_filter_scan: ["states.signs"],
   tkf_filter_observe: ["states.anchor_k", "states.anchor_v", "states.signs"],
 };

@@ -2,7 +2,6 @@
 // cache_f32_cpu.cpp, cache_f16_cpu.cpp, cache_bf16_cpu.cpp.
 #pragma once
 #include "engine.h"
-#include "share_queries.h"
 
 namespace tkf::TKF_NAMESPACE::attention {
 

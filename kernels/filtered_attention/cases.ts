@@ -299,7 +299,10 @@ export function drawCache(d: Draw, batch: number, kv_heads: number, head_dim: nu
 export const CALLS: Calls = {
   tkf_attention_filtered(d) {
     const num_queries = d.size(d.pick([4, 40])), num_keys = d.size(d.pick([8, 100])), num_recent = d.size(8);
-    const kv_heads = d.from(1, 2), heads = kv_heads * d.pick([1, 2, 3, 16]); // 16: rows enough for wgmma
+    const kv_heads = d.from(1, 2), group = d.pick([1, 2, 3, 16]); // 16: rows enough for wgmma
+    const isPart = d.pick([false, true]),
+      query_kv_heads = kv_heads + (isPart ? 1 : 0),
+      heads = query_kv_heads * group;
     const head_dim = d.pick([1, 3, 16, 32, 33, 64, 80, 96, 128, 256]), width = kv_heads * head_dim;
     const kv_dtype = d.pick(FLOATS), count = num_queries * heads * head_dim;
     return {
@@ -313,7 +316,18 @@ export const CALLS: Calls = {
       ...{ queries: d.floats(count), out: d.room("f32", count) },
       key_ends: d.pick([null, d.indices(num_keys, 2 * num_keys + 9)]),
       windows: d.pick([null, d.indices(num_queries, 20, -9)]),
-      ...{ num_queries, num_keys, num_recent, kv_heads, heads, head_dim, kv_dtype, scale: 0.25 },
+      kv_places: isPart ? Int32Array.from({ length: kv_heads }, (_, i) => i + 1) : null,
+      ...{
+        num_queries,
+        num_keys,
+        num_recent,
+        kv_heads,
+        query_kv_heads,
+        heads,
+        head_dim,
+        kv_dtype,
+        scale: 0.25,
+      },
       ...{ recent_window: d.below(20), sinks: d.below(6) },
       ...{ shares: null, num_shares: 0, share_distance: 0, changes: null, head_weights: null },
     };

@@ -64,7 +64,8 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
   });
   if (status != TKF_STATUS_OK) return status;
   if (job.splits > 1) {
-    TKF_LAUNCH(cuda_stream(context), decode_merge_kernel, dim3(static_cast<unsigned>(job.heads), static_cast<unsigned>(job.batch)),
+    TKF_LAUNCH(cuda_stream(context), decode_merge_kernel,
+               dim3(static_cast<unsigned>(job.kv_heads * job.group), static_cast<unsigned>(job.batch)),
                dim3(kMergeThreads), 0, job);
   }
   return cuda_launched(context, "found an attention kernel that cannot run");

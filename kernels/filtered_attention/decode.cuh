@@ -116,6 +116,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
   const int kv_head = static_cast<int>(blockIdx.x) / head_chunks;
   const int first_head = static_cast<int>(blockIdx.x) % head_chunks * G;  // within the group
   const int num_heads = min(G, job.group - first_head);
+  const int place = head_place(job, kv_head * job.group + first_head);
   const DecodeRows rows = decode_rows(job, b, kDecodeWarps * kStep);
   if (blockIdx.x == 0 && split == 0 && threadIdx.x == 0 && job.splits > 1) job.active[b] = rows.num_active();
   if (split >= rows.num_active()) return;
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 
   // Queries, scaled: columns column + 32 * kPiece * part + e of head first_head + g.
   float q[G][kWidth], sums[G][kWidth], maximum[G], total[G];
-  const float* query = job.queries + (int64_t{b} * job.heads + kv_head * job.group + first_head) * job.head_dim;
+  const float* query = job.queries + (int64_t{b} * job.heads + place) * job.head_dim;
 #pragma unroll
   for (int g = 0; g < G; g++) {
     maximum[g] = -INFINITY;
@@ -294,7 +295,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
   __syncthreads();
 
   const bool alone = rows.num_active() == 1;
-  const int64_t first_row = int64_t{b} * job.heads + kv_head * job.group + first_head;
+  const int64_t first_row = int64_t{b} * job.heads + place;
   const float* parts = reinterpret_cast<const float*>(shared);
   for (int i = static_cast<int>(threadIdx.x); i < num_heads * job.head_dim; i += kDecodeThreads) {
     const int g = i / job.head_dim, c = i % job.head_dim;
@@ -320,7 +321,7 @@ __global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const Decod
   if (job.query_positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
   const int active = job.active[b];
   if (active == 1) return;  // the one split has written the output
-  const int64_t row = int64_t{b} * job.heads + blockIdx.x, width = 2 + job.head_dim;
+  const int64_t row = int64_t{b} * job.heads + head_place(job, static_cast<int>(blockIdx.x)), width = 2 + job.head_dim;
   const int64_t stride = int64_t{job.batch} * job.heads * width;
   merge_splits(job, row, job.partial + row * width, stride, active, job.out + row * job.head_dim);
 }

@@ -5,6 +5,7 @@
 
 #include "../common/cuda_context.h"
 #include "../common/reduce.cuh"
+#include "share_queries.h"
 
 namespace tkf::attention {
 
@@ -21,9 +22,10 @@ struct AttentionJob {
   const int32_t* positions[2];      // of those rows
   unsigned reach[2];
   const int32_t *key_ends, *windows;  // of kept rows, and of queries; NULL: none
+  const int32_t* kv_places;           // of KV heads, among those of queries and out; NULL: as they are
   int sinks;
   int num_rows[2];
-  int heads, kv_heads, head_dim, group;
+  int heads, kv_heads, head_dim, group;  // heads: of queries and out
   int splits;      // blocks that share the keys of a row
   float* partial;  // what they find; see Merged
   float* log_sums;  // log2 of the sum of each row's softmax, [rows], where shares are asked for; NULL: not
@@ -31,6 +33,15 @@ struct AttentionJob {
   float factor;    // scale * log2(e)
   int* fault;
 };
+
+// The place in queries and out of query head `head` of the keys' KV heads.
+__device__ __forceinline__ int head_place(const AttentionJob& job, int head) {
+  if (job.kv_places == nullptr) return head;
+  const int kv_head = head / job.group, place = job.kv_places[kv_head];
+  const bool fits = place >= 0 && place < job.heads / job.group;
+  if (!fits) tkf_fault(job.fault, kFaultIndex);
+  return head + ((fits ? place : kv_head) - kv_head) * job.group;
+}
 
 constexpr unsigned kNoLimit = 0xffffffffu;
 
@@ -65,6 +76,8 @@ Job job_of(tkf_context* context, const tkf_attention_filtered_args& a) {
   Job job = job_of<Job>(context, a, a, a.query_positions, a.key_positions, 0, a.recent_window);
   job.key_ends = as<int32_t>(a.key_ends);
   job.windows = as<int32_t>(a.windows);
+  job.kv_places = as<int32_t>(a.kv_places);
+  job.group = group_of(a);
   job.sinks = a.sinks;
   job.num_rows[0] = static_cast<int>(a.num_keys);
   job.num_rows[1] = static_cast<int>(a.num_recent);

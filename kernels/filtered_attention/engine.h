@@ -42,7 +42,7 @@ class Task {
  public:
   Task(const tkf_attention_filtered_args& job, const Plan& plan, const Sight& sight, float* memory, int64_t tile,
        int kv_head)
-      : job_(job), plan_(plan), sight_(sight), kv_head_(kv_head) {
+      : job_(job), plan_(plan), sight_(sight), kv_head_(kv_head), first_head_(head_place(job, kv_head * plan.group)) {
     workspace_floats(job, plan, &w_, memory);
     const bool local = tile < plan.local_tiles;
     first_query_ = local ? tile * plan.queries : plan.local + (tile - plan.local_tiles) * plan.queries;
@@ -135,7 +135,7 @@ class Task {
  private:
   // Row r of the tile is that of its query r / group, head r % group of the KV head's group.
   int64_t row_offset(int r) const {
-    return (int64_t{sight_.order[first_query_ + r / plan_.group]} * job_.heads + kv_head_ * plan_.group +
+    return (int64_t{sight_.order[first_query_ + r / plan_.group]} * job_.heads + first_head_ +
             r % plan_.group) * job_.head_dim;
   }
   int64_t row_width() const { return int64_t{job_.kv_heads} * job_.head_dim; }
@@ -360,7 +360,7 @@ class Task {
   const Plan& plan_;
   const Sight& sight_;
   Workspace w_;
-  int kv_head_, queries_, rows_;
+  int kv_head_, first_head_, queries_, rows_;  // first_head_: of queries and out
   int64_t first_query_;  // of the order in which queries stand
   bool gaps_;            // whether what they see of the cache may have gaps
 };

@@ -17,13 +17,24 @@ static void check_ascending(Check& check, const char* name, const tkf_buffer& ch
   }
 }
 
+static void check_places(Check& check, const tkf_attention_filtered_args& a) {
+  const int32_t* places = as<int32_t>(a.kv_places);
+  for (int head = 0; check.ok() && check.readable() && head < a.kv_heads; head++) {
+    if (places[head] > (head == 0 ? -1 : places[head - 1]) && places[head] < a.query_kv_heads) continue;
+    check.fail(TKF_STATUS_VALUE, "found %d in \"kv_places\", expected ascending numbers below %d", places[head],
+               a.query_kv_heads);
+  }
+}
+
 bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   check.dtype("keys", a.kv_dtype);
   check.size("num_queries", a.num_queries, 0, INT32_MAX);
   check.size("num_keys", a.num_keys, 0, INT32_MAX);
   check.size("num_recent", a.num_recent, 0, INT32_MAX);
   check.size("head_dim", a.head_dim, 1, 256);
-  check_heads(check, a.heads, a.kv_heads, a.scale);
+  const bool some = a.kv_places.data != nullptr;
+  if (some) check.size("kv_heads", a.kv_heads, 1, a.query_kv_heads);
+  check_heads(check, a.heads, some ? a.query_kv_heads : a.kv_heads, a.scale);
   check.array<float>("queries", a.queries, {a.num_queries, a.heads, a.head_dim});
   check.array<float>("out", a.out, {a.num_queries, a.heads, a.head_dim});
   check.array<int32_t>("query_positions", a.query_positions, {a.num_queries});
@@ -36,6 +47,10 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   check.size("recent_window", a.recent_window, 0, INT32_MAX);
   check.size("sinks", a.sinks, 0, INT32_MAX);
   if (a.key_ends.data != nullptr) check.array<int32_t>("key_ends", a.key_ends, {a.num_keys});
+  if (some) {
+    check.array<int32_t>("kv_places", a.kv_places, {a.kv_heads});
+    check_places(check, a);
+  }
   if (a.windows.data != nullptr) check.array<int32_t>("windows", a.windows, {a.num_queries});
   check.size("num_shares", a.num_shares, 0, a.num_keys);
   check.size("share_distance", a.share_distance, 0, INT32_MAX);

@@ -13,7 +13,8 @@ static void run_merge(void* argument, int64_t query, int) {
   const tkf_attention_filtered_args& job = *call.job;
   const int d = job.head_dim;
   const int64_t step = job.num_queries * job.heads * (2 + d);
-  for (int64_t row = query * job.heads; row < (query + 1) * job.heads; row++) {
+  for (int head = 0; head < heads_of_keys(job); head++) {
+    const int64_t row = query * job.heads + head_place(job, head);
     const float* parts = call.partial + row * (2 + d);
     float top = -INFINITY, total = 0.0f;
     for (int s = 0; s < call.plan.stretches; s++) top = larger(top, parts[s * step]);

@@ -407,3 +407,60 @@ testOnCpu("attention() refuses what it cannot compute", async () => {
     refuses({ ...rows, ...keys, ...recent }, says);
   }
 });
+
+testInEveryWay(
+  "attention() of some KV heads gives what a call of these alone gives, and leaves the others",
+  (ways) => {
+    let runs = 0;
+    const onCpu = ways[0]!.backend.name === "cpu";
+    for (const [i, c] of ATTENTION_CASES.filter(({ tokens, group }) => tokens < 300 && group < 9).entries()) {
+      if (i % (onCpu ? 7 : 40) !== 0) continue;
+      const args = attentionArgs({ ...c, numKvHeads: 2 }), [rows, numHeads, headDim] = args.queries.shape;
+      const group = numHeads! / 2, width = group * headDim!, last = Math.min(args.numKeys, 40);
+      const own = f32Data(args.queries), of = 5, places = [1, 3];
+      // Queries of five KV heads, of which the keys have two; what the others have is NaN.
+      const wide = tensorOf("f32", [rows!, of * group, headDim!], () => NaN);
+      for (let row = 0; row < rows!; row++) {
+        places.forEach((place, kvHead) => {
+          const part = own.subarray((row * 2 + kvHead) * width, (row * 2 + kvHead + 1) * width);
+          f32Data(wide).set(part, (row * of + place) * width);
+        });
+      }
+      const weigh = (heads: number, at: (head: number) => number) => tensorOf("f32", [heads], at);
+      for (const { name, backend, on, values } of ways) {
+        const attend = (queries: HostTensor, headWeights: HostTensor, more: Partial<AttentionArgs>) => {
+          const out = on(tensorOf("f32", queries.shape, () => -7)),
+            numbers = () => on(hostTensor("f64", [rows!, last], new Float64Array(rows! * last)));
+          const placed = Object.fromEntries(
+            Object.entries(args).map(([key, x]) => [key, typeof x === "object" ? on(x) : x]),
+          );
+          const shares = numbers(), changes = { out: numbers(), headWeights: on(headWeights) };
+          const shown = rows! * last > 0 ? { shares, changes } : {};
+          backend.attention({ ...placed, queries: on(queries), out, ...shown, ...more } as AttentionArgs);
+          const read = (x: Tensor) => [...backend.read(x).data];
+          return { out: values(out), shown: [...read(shares), ...read(changes.out)] };
+        };
+        const alone = attend(args.queries as HostTensor, weigh(2 * group, (head) => 1 + head), {});
+        const kvPlaces = { places: on(hostTensor("i32", [2], Int32Array.from(places))), of };
+        const weights = weigh(of * group, (head) => {
+          const kvHead = places.indexOf(Math.floor(head / group));
+          return kvHead < 0 ? NaN : 1 + kvHead * group + head % group;
+        });
+        const found = attend(wide, weights, { kvPlaces }), message = `${name}, ${nameOf(c)}`;
+        assertEquals(found.shown, alone.shown, message);
+        for (let row = 0; row < rows!; row++) {
+          for (let place = 0; place < of; place++) {
+            const part = found.out.subarray((row * of + place) * width, (row * of + place + 1) * width);
+            const kvHead = places.indexOf(place), from = (row * 2 + kvHead) * width;
+            const expected = kvHead < 0
+              ? new Float32Array(width).fill(-7)
+              : alone.out.subarray(from, from + width);
+            assertEquals(part, expected, message);
+          }
+        }
+        runs++;
+      }
+    }
+    assert(runs > 4, `${runs}`);
+  },
+);

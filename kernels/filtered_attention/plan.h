@@ -1,6 +1,7 @@
 // How an attention call is cut into tasks, tiles of queries of one KV head over stretches of the keys; a task's memory.
 #pragma once
 #include "few_rows.h"
+#include "share_queries.h"
 #include "tile.h"
 
 namespace tkf::TKF_NAMESPACE::attention {
@@ -33,6 +34,13 @@ inline int64_t even_share(int64_t parts, int64_t most, int64_t each, int threads
   return parts;
 }
 
+// The place in queries and out of a query head of the keys' KV heads.
+inline int head_place(const tkf_attention_filtered_args& job, int head) {
+  if (job.kv_places.data == nullptr) return head;
+  const int group = group_of(job);
+  return as<int32_t>(job.kv_places)[head / group] * group + head % group;
+}
+
 // Plan of a call; see plan_attention.
 struct Plan {
   int group;           // query heads of a KV head
@@ -55,7 +63,7 @@ struct Plan {
 inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads, bool in_order) {
   Plan plan;
   plan.local = count_local(job);
-  plan.group = job.heads / job.kv_heads;
+  plan.group = group_of(job);
   plan.padded = round_up(job.head_dim, W);
   const int64_t all_rows = job.num_queries * plan.group;
   plan.few = all_rows <= kFewRows;

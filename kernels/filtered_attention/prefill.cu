@@ -8,10 +8,11 @@
 namespace tkf {
 namespace attention {
 
-// Puts the splits of a row (query, head) together: a block each.
+// Puts the splits of a row (query, head of the keys) together: a block each.
 __global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const PrefillJob job) {
   wait_for_earlier_kernels();
-  const int64_t row = blockIdx.x;
+  const unsigned heads = static_cast<unsigned>(job.kv_heads * job.group), query = blockIdx.x / heads;
+  const int64_t row = int64_t{query} * job.heads + head_place(job, static_cast<int>(blockIdx.x - query * heads));
   merge_splits(job, row, partial_row(job, 0, row), partial_row(job, 1, 0) - job.partial, job.splits,
                job.out + row * job.head_dim);
 }
@@ -75,8 +76,8 @@ int32_t on_cuda::attention_filtered(tkf_context* context, const tkf_attention_fi
   }
   if (job.splits == 0) return TKF_STATUS_STATE;  // cuda_short
   if (job.splits > 1) {
-    TKF_LAUNCH(cuda_stream(context), prefill_merge_kernel, static_cast<unsigned>(a.num_queries * a.heads), kMergeThreads,
-               0, job);
+    TKF_LAUNCH(cuda_stream(context), prefill_merge_kernel, static_cast<unsigned>(a.num_queries * heads_of_keys(a)),
+               kMergeThreads, 0, job);
   }
   const int32_t status = cuda_launched(context, "found an attention kernel that cannot run");
   return status == TKF_STATUS_OK ? launch_shares(context, a) : status;

@@ -61,7 +61,7 @@ struct RowPlaces {
         group(static_cast<unsigned>(job.group)),
         first_query(tile.first_query),
         heads(job.heads),
-        head(kv_head * job.group),
+        head(head_place(job, kv_head * job.group)),
         head_dim(job.head_dim) {}
   __device__ __forceinline__ int query(int r) const {
     return first_query + static_cast<int>((row + static_cast<unsigned>(r)) / group);

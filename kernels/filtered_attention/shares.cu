@@ -34,8 +34,10 @@ __global__ void __launch_bounds__(kShareWarps * 32) shares_kernel(const SharesJo
     const bool seen = int64_t{position} - key_position >= job.distance && (job.key_ends == nullptr || position < job.key_ends[key]) &&
                       (key_position >= window_begin(position, window) || key_position < job.sinks);
     float share = 0.0f, change = 0.0f;
-    for (int head = 0; seen && head < job.heads; head++) {
-      const int64_t row = int64_t{query} * job.heads + head, from = row * job.head_dim;
+    const int heads = job.kv_heads * job.group;
+    for (int head = 0; seen && head < heads; head++) {
+      const int place = head_place(job, head);
+      const int64_t row = int64_t{query} * job.heads + place, from = row * job.head_dim;
       const int64_t cached = (int64_t{key} * job.kv_heads + head / job.group) * job.head_dim;
       float score = 0.0f, distance = 0.0f;
       for (int c = lane; c < job.head_dim; c += 32) {
@@ -47,11 +49,11 @@ __global__ void __launch_bounds__(kShareWarps * 32) shares_kernel(const SharesJo
       share += weight;
       if (job.head_weights == nullptr) continue;
       const float moved = weight / fmaxf(kLeastOthers, 1.0f - weight);
-      change = fmaf(job.head_weights[head] * moved * moved, warp_sum(distance), change);
+      change = fmaf(job.head_weights[place] * moved * moved, warp_sum(distance), change);
     }
     if (lane != 0) continue;
     const int64_t to = int64_t{query - job.first_query} * job.num_shares + at;
-    job.shares[to] = static_cast<double>(share) / job.heads;
+    job.shares[to] = static_cast<double>(share) / heads;
     if (job.head_weights != nullptr) job.changes[to] = change;
   }
 }

@@ -124,7 +124,7 @@ void run_many_shares(void* argument, int64_t block, int thread) {
   const Call& call = *static_cast<const Call*>(argument);
   const tkf_attention_filtered_args& job = *call.job;
   const Plan& plan = call.plan;
-  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, group = plan.group;
+  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, group = plan.group, heads = heads_of_keys(job);
   const int64_t first_row = block * W, left = job.num_queries - share_queries(job);
   const int queries = static_cast<int>(smaller<int64_t>(job.num_queries - first_row, W));
   int64_t query[W], ends[W], end = 0;
@@ -147,9 +147,10 @@ void run_many_shares(void* argument, int64_t block, int thread) {
   for (int64_t j = first; j < end; j += columns) {
     const int count = static_cast<int>(smaller<int64_t>(end - j, columns));
     memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns) * W);  // and changes, which stand behind them
-    for (int head = 0; head < job.heads; head++) {
+    for (int head = 0; head < heads; head++) {
+      const int place = head_place(job, head);
       const auto pack = [&](const tkf_buffer& rows, float by) {
-        pack_queries<W>([&](int r) { return as<float>(rows) + (query[r] * job.heads + head) * d; }, d, by, lanes);
+        pack_queries<W>([&](int r) { return as<float>(rows) + (query[r] * job.heads + place) * d; }, d, by, lanes);
       };
       if (head % group == 0) {
         const int64_t offset = j * stride + int64_t{head / group} * d;
@@ -166,8 +167,8 @@ void run_many_shares(void* argument, int64_t block, int thread) {
         score_lanes<SquaredDistances>(values, padded, count, lanes, d, distances);
       }
       float log_sums[W];
-      for (int r = 0; r < W; r++) log_sums[r] = call.log_sums[query[r] * job.heads + head];
-      const vf log_sum = load(log_sums), head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[head]);
+      for (int r = 0; r < W; r++) log_sums[r] = call.log_sums[query[r] * job.heads + place];
+      const vf log_sum = load(log_sums), head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[place]);
       for (int c = 0; c < count * W; c += W) {
         const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + c) - log_sum));
         store(sums + c, load(sums + c) + weight);
@@ -180,7 +181,7 @@ void run_many_shares(void* argument, int64_t block, int thread) {
       if (query[r] < left) continue;
       const int64_t at = (query[r] - left) * job.num_shares + j - first;
       each_seen(call, first_row + r, j, smaller<int64_t>(count, ends[r] - j), [&](int c) {
-        as<double>(job.shares)[at + c] = static_cast<double>(sums[c * W + r]) / job.heads;
+        as<double>(job.shares)[at + c] = static_cast<double>(sums[c * W + r]) / heads;
         if (head_weights != nullptr) as<double>(job.changes)[at + c] = changes[c * W + r];
       });
     }
@@ -198,7 +199,7 @@ void run_shares(void* argument, int64_t row, int thread) {
   const int64_t query = call.sight.order[row], first = job.num_keys - job.num_shares;
   const int64_t share_row = query - (job.num_queries - share_queries(job));
   if (share_row < 0) return;
-  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
+  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = heads_of_keys(job), group = plan.group;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
   double* const shares = as<double>(job.shares) + share_row * job.num_shares;
   float* const rows_of = static_cast<float*>(context_scratch(call.context, thread));  // queries, then outputs
@@ -211,7 +212,8 @@ void run_shares(void* argument, int64_t row, int thread) {
     memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns));  // and changes, which stand behind them
     for (int head = 0; head < heads;) {
       const int kv_head = head / group, rows = smaller(kFewBlock, (kv_head + 1) * group - head);
-      const int64_t own = (query * heads + head) * d, offset = j * stride + int64_t{kv_head} * d;
+      const int place = head_place(job, head);
+      const int64_t own = (query * job.heads + place) * d, offset = j * stride + int64_t{kv_head} * d;
       const Value *const keys = static_cast<const Value*>(job.keys.data) + offset;
       const Value *const values = static_cast<const Value*>(job.values.data) + offset;
       RunOfKeys<Value> tile = {keys, values, stride, j, nullptr, nullptr, count, 0, nullptr, nullptr};
@@ -223,8 +225,8 @@ void run_shares(void* argument, int64_t row, int thread) {
         score_rows<Type, kFewBlock, SquaredDistances>(rows_of, rows, padded, tile, d, distances, columns);
       }
       for (int r = 0; r < rows; r++) {
-        const vf log_sum = set1(call.log_sums[query * heads + head + r]);
-        const vf head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[head + r]);
+        const vf log_sum = set1(call.log_sums[query * job.heads + place + r]);
+        const vf head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[place + r]);
         for (int c = 0; c < count; c += W) {
           const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum));
           store(sums + c, load(sums + c) + weight);

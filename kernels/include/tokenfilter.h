@@ -22,7 +22,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 7
+#define TKF_ABI_VERSION 8
 
 /* Statuses. */
 #define TKF_STATUS_OK 0

@@ -1,5 +1,5 @@
 /** Filtered attention, written as its definition reads. */
-import { type AttentionArgs, LEAST_OTHERS } from "../backend.ts";
+import { type AttentionArgs, headsOfKeys, LEAST_OTHERS } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type HostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 
@@ -10,12 +10,13 @@ import { dequantize } from "./dequantize.ts";
  */
 export function attention(args: AttentionArgs): void {
   const [rows, numHeads, headDim] = args.queries.shape as [number, number, number];
-  const numKvHeads = args.keys.shape[1]!;
-  if (numHeads % numKvHeads !== 0) {
+  const numKvHeads = args.keys.shape[1]!, { kvPlaces } = args, allKvHeads = kvPlaces?.of ?? numKvHeads;
+  if (numHeads % allKvHeads !== 0) {
     throw new RangeError(
-      `Cannot share ${numKvHeads} KV heads among ${numHeads} query heads: expected a multiple`,
+      `Cannot share ${allKvHeads} KV heads among ${numHeads} query heads: expected a multiple`,
     );
   }
+  if (kvPlaces !== undefined) expectTensor("kvPlaces", kvPlaces.places, "i32", [numKvHeads]);
   const kvTypes = ["f32", "f16", "bf16"] as const;
   expectTensor("queries", args.queries, "f32", [-1, -1, -1]);
   expectTensor("queryPositions", args.queryPositions, "i32", [rows]);
@@ -51,6 +52,7 @@ export function attention(args: AttentionArgs): void {
   }
   const changed = changes && hostData(changes.out).fill(0),
     headWeights = changes && f32Data(changes.headWeights);
+  const heads = headsOfKeys(args, kvPlaces && hostData(kvPlaces.places));
   for (let row = 0; row < rows; row++) {
     const position = positions[row]!, window = reach?.[row] ?? -1;
     const seesCached = (j: number, distance: number) =>
@@ -66,9 +68,8 @@ export function attention(args: AttentionArgs): void {
         }
       }
     });
-    for (let head = 0; head < numHeads; head++) {
-      const q = (row * numHeads + head) * headDim;
-      const kv = Math.floor(head / (numHeads / numKvHeads)) * headDim;
+    for (const [kvHead, head] of heads) {
+      const q = (row * numHeads + head) * headDim, kv = kvHead * headDim;
       const scores = seen.map(([which, j]) => {
         let dot = 0;
         for (let i = 0; i < headDim; i++) dot += queries[q + i]! * parts[which]!.keys[j * width + kv + i]!;
@@ -87,7 +88,7 @@ export function attention(args: AttentionArgs): void {
       seen.forEach(([which, j], i) => {
         if (which !== 0 || j < from || position - parts[0]!.positions[j]! < shareDistance) return;
         const weight = Math.exp(scores[i]! - top) / total, at = (row - firstGiving) * last + j - from;
-        given[at]! += weight / numHeads;
+        given[at]! += weight / heads.length;
         if (changed === undefined) return;
         let distance = 0;
         for (let c = 0; c < headDim; c++) {

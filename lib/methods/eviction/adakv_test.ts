@@ -48,7 +48,7 @@ function watch(pruner = bind()) {
   const watched: Backend = Object.assign(Object.create(reference), {
     givesShares: true,
     attention(args: AttentionArgs) {
-      assertEquals([args.keys.shape[1], args.queries.shape[1]], [1, CONFIG.numHeads / CONFIG.numKvHeads]);
+      assertEquals([args.keys.shape[1], args.kvPlaces?.of], [1, CONFIG.numKvHeads]);
       seen.push(list(args.keyPositions).slice(0, args.numKeys));
       reference.attention(args);
     },

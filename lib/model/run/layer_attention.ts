@@ -242,7 +242,7 @@ export class LayerAttention {
       positions,
       select: (name, x) => pass.rowsOf(name, x, rows),
       attend: (queries, out, scale) => {
-        const argsOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
+        const argsOf = (seen: SeenRows): AttentionArgs => ({
           ...attentionArgs(pass, model.config, layer, seen, {
             queries,
             queryPositions: positions,
@@ -251,17 +251,14 @@ export class LayerAttention {
           }),
           ...local,
         });
-        if (heads === undefined) return this.#attendShowing(argsOf(seen, queries, out), piece.kept, full);
-        heads.attend(model, pass, queries, out, (queries, out, group) => {
+        if (heads === undefined) return this.#attendShowing(argsOf(seen), piece.kept, full);
+        for (const group of heads.groups) {
           const { unit, cache: { kept, recent: skipped } } = group;
-          const args = argsOf(
-            { ...seen, kept, skipped, ending: unit === undefined ? [] : seen.ending },
-            queries,
-            out,
-          );
+          const ending = unit === undefined ? [] : seen.ending, kvPlaces = heads.placesOf(pass, group);
+          const args = { ...argsOf({ ...seen, kept, skipped, ending }), kvPlaces };
           if (unit === undefined) this.#backend.attention(args);
           else this.#attendShowing(args, piece.kept, full, group);
-        });
+        }
       },
     });
   }
@@ -335,15 +332,14 @@ export class LayerAttention {
     places: Rows,
     { cache, unit }: Pick<HeadGroup, "cache" | "unit"> = { cache: this.feed.record.cache, unit: undefined },
   ): void {
-    const { asked, decider, model, pass, record } = this.feed, { layer } = this.rows, backend = this.#backend;
+    const { asked, decider, model, pass } = this.feed, { layer } = this.rows, backend = this.#backend;
     if (asked === undefined || asked.ask.keys.length === 0) return backend.attention(args);
     const { by, ask } = asked, all = this.#positionsOf(kept), read = by.read(all, ask, decider === undefined);
     if (read.length === 0) return backend.attention(args);
     const { numKeys } = args, last = cache.kept.positions[numKeys - 1]!;
     // Each token that is not yet decided has one row, because none of them was evicted.
     const count = ask.undecided ? last + 1 - by.judged(layer) : numKeys;
-    const ofAll = ask.keys.includes("change") ? headWeights(model, layer) : undefined;
-    const weights = ofAll && (record.heads?.evictingOf(pass, ofAll) ?? ofAll);
+    const weights = ask.keys.includes("change") ? headWeights(model, layer) : undefined;
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
     const { distance } = ask, queries = read.map((i) => places[i]!);
     const shown = { signals: ask.keys, queries, keys: count, distance };

@@ -1,5 +1,5 @@
 /** Signals of computed queries about keys, from the attention op itself: attention weights, and changes of outputs. */
-import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
+import { type AttentionArgs, type Backend, headsOfKeys, LEAST_OTHERS } from "../../backend.ts";
 import type { RowSignal, Signal, Signals } from "../../methods/protocol/signals.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
@@ -13,8 +13,8 @@ type Inputs = Omit<AttentionArgs, "out">;
  * It is 0 for a row that a query does not attend to.
  */
 export function meanProbabilities(backend: Backend, args: Inputs, from: number): Float64Array {
-  const [queries, numHeads] = args.queries.shape as [number, number], tokens = args.numKeys - from;
-  const all = new Float64Array(queries * tokens);
+  const [queries] = args.queries.shape as [number], tokens = args.numKeys - from;
+  const all = new Float64Array(queries * tokens), { length: numHeads } = headsOfKeys(args);
   eachProbability(backend, args, from, (query, _, row, probability) => {
     all[query * tokens + row]! += probability / numHeads;
   });
@@ -36,9 +36,8 @@ export function outputChanges(
   const out = f32Data(backend.read(args.out));
   const values = dequantize(backend.read(args.values), from * width, tokens * width);
   const all = new Float64Array(queries * tokens);
-  eachProbability(backend, args, from, (query, head, row, probability) => {
-    const own = (query * numHeads + head) * headDim;
-    const value = row * width + Math.floor(head * numKvHeads / numHeads) * headDim;
+  eachProbability(backend, args, from, (query, [kvHead, head], row, probability) => {
+    const own = (query * numHeads + head) * headDim, value = row * width + kvHead * headDim;
     let distance = 0;
     for (let c = 0; c < headDim; c++) distance += (values[value + c]! - out[own + c]!) ** 2;
     all[query * tokens + row]! += headWeights[head]! * distance *
@@ -112,11 +111,17 @@ function eachProbability(
   backend: Backend,
   args: Inputs,
   from: number,
-  visit: (query: number, head: number, row: number, probability: number) => void,
+  visit: (
+    query: number,
+    heads: readonly [kvHead: number, head: number],
+    row: number,
+    probability: number,
+  ) => void,
 ): void {
   const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
   const { shape, dtype } = args.values, numKvHeads = shape[1]!, width = numKvHeads * headDim;
-  const tokens = args.numKeys - from;
+  const tokens = args.numKeys - from, { places } = args.kvPlaces ?? {};
+  const heads = headsOfKeys(args, places && backend.read(places).data as Int32Array);
   const units = backend.alloc(dtype as "f32", shape), out = backend.alloc("f32", args.queries.shape);
   for (let first = 0; first < tokens; first += headDim) {
     const rows = Math.min(headDim, tokens - first), block = new Float32Array(rows * width);
@@ -134,8 +139,8 @@ function eachProbability(
     const attended = f32Data(backend.read(out));
     for (let query = 0; query < queries; query++) {
       for (let row = 0; row < rows; row++) {
-        for (let head = 0; head < numHeads; head++) {
-          visit(query, head, first + row, attended[(query * numHeads + head) * headDim + row]!);
+        for (const pair of heads) {
+          visit(query, pair, first + row, attended[(query * numHeads + pair[1]) * headDim + row]!);
         }
       }
     }

@@ -44,7 +44,9 @@ Deno.test("each kind of heads sees rows of its own: all, or those that were not 
     attention(args: AttentionArgs) {
       const keys = list(args.keyPositions).slice(0, args.numKeys), ends = args.keyEnds && list(args.keyEnds);
       const [p] = list(args.queryPositions) as [number], heads = args.keys.shape[1]!;
-      assertEquals(args.queries.shape[1], heads * CONFIG.numHeads / CONFIG.numKvHeads);
+      assertEquals(args.queries.shape[1], CONFIG.numHeads);
+      const places = args.kvPlaces && list(args.kvPlaces.places);
+      assertEquals([args.kvPlaces?.of ?? heads, places?.length ?? heads], [CONFIG.numKvHeads, heads]);
       const own = keys.filter((key, row) => key <= p && p < (ends?.[row] ?? Infinity));
       seen.set(`${seen.size % 4} ${heads}`, own);
       reference.attention(args);

@@ -1,10 +1,11 @@
 /** KV heads of a layer that do not all have the same rows: some keep every key and value, or each evicts by itself. */
+import type { AttentionArgs } from "../../../backend.ts";
 import type { HeadParts } from "../../../filter/option.ts";
 import type { Tensor } from "../../../tensor.ts";
-import type { ForwardPass, RunModel } from "../forward_pass.ts";
+import type { ForwardPass } from "../forward_pass.ts";
 import type { EndingRow } from "../key_judge.ts";
 import type { LayerCache } from "./kv_cache.ts";
-import { range, type Rows } from "./row_indices.ts";
+import type { Rows } from "./row_indices.ts";
 
 /** KV heads with the same rows. */
 export interface HeadGroup {
@@ -75,45 +76,8 @@ export class HeadCaches {
     );
   }
 
-  /** For each query head of the KV heads that evict, its entry of `numbers`, [numHeads]. */
-  evictingOf(pass: ForwardPass, numbers: Tensor): Tensor {
-    const { others } = this.parts, matrix = { ...numbers, shape: [1, numbers.shape[0]!] };
-    const own = pass.gather("numbers of heads", this.byHead(matrix), Int32Array.from(others));
-    return { ...own, shape: [own.shape[0]! * own.shape[1]!] };
-  }
-
-  /**
-   * Attention of queries, [R, numHeads, headDim], to `out`, of the same shape: of each group of heads by itself.
-   *
-   * @param attend Computes one group: `queries` and `out` are [R, heads, headDim].
-   */
-  attend(
-    { backend }: RunModel,
-    pass: ForwardPass,
-    queries: Tensor,
-    out: Tensor,
-    attend: (queries: Tensor, out: Tensor, group: HeadGroup) => void,
-  ): void {
-    const [count, numHeads, headDim] = queries.shape as [number, number, number];
-    const perHead = numHeads / this.count,
-      asRows = (x: Tensor) => this.byHead({ ...x, shape: [count, numHeads * headDim] });
-    const joined = pass.scratch("outputs of heads", asRows(out).shape),
-      places = new Int32Array(count * this.count);
-    let first = 0;
-    for (const group of this.groups) {
-      const { length } = group.heads, rows = this.rowsOf(range(0, count), group.heads);
-      const own = pass.gather(
-        `queries of ${group.unit === undefined ? "whole" : "other"} heads`,
-        asRows(queries),
-        rows,
-      );
-      const found = pass.scratch("outputs of some heads", own.shape);
-      const shaped = (x: Tensor) => ({ ...x, shape: [count, length * perHead, headDim] });
-      attend(shaped(own), shaped(found), group);
-      backend.storeRows(found, joined, first);
-      rows.forEach((row, i) => places[row] = first + i);
-      first += rows.length;
-    }
-    backend.gatherRows(joined, pass.i32(places), asRows(out));
+  /** As attention takes it: which KV heads of the queries those of a group are. */
+  placesOf(pass: ForwardPass, { heads }: HeadGroup): NonNullable<AttentionArgs["kvPlaces"]> {
+    return { places: pass.i32(Int32Array.from(heads)), of: this.count };
   }
 }
