@@ -7,6 +7,7 @@ import { planLayers } from "../../filter/schedule.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
+import { valueAtRank } from "../../math/quantile.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "../protocol/live_keys.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
@@ -261,14 +262,14 @@ function chooseLowest(scores: readonly Float64Array[], count: number, minKept: n
 
 /** Places of the `count` lowest scores, of equals the first ones, ascending; `minKept` finite ones stay at least. */
 function lowestOf(scores: Float64Array, count: number, minKept: number): number[] {
-  const order = scores.slice().sort(), places: number[] = [];
-  let finite = order.length;
-  while (finite > 0 && order[finite - 1] === Infinity) finite--;
+  const order = scores.slice(), places: number[] = [];
+  let finite = 0;
+  for (const score of scores) if (score < Infinity) finite++;
   const chosen = Math.min(count, finite - minKept);
   if (chosen <= 0) return places;
-  const limit = order[chosen - 1]!;
+  const limit = valueAtRank(order, chosen - 1);
   let equals = chosen; // of the limit itself
-  while (equals > 0 && order[chosen - equals]! < limit) equals--;
+  for (const score of scores) if (score < limit) equals--;
   for (let place = 0; place < scores.length; place++) {
     if (scores[place]! < limit || scores[place] === limit && equals-- > 0) places.push(place);
   }

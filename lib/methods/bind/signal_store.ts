@@ -299,13 +299,18 @@ function meanOfLast(
     count += to - from;
     if (to > from) parts.unshift({ block, from, to });
   }
+  const columns = new Int32Array(tokens.length);
   for (const { block: { keys, rows }, from, to } of parts) {
-    const values = rows[signal]!;
+    const values = rows[signal]!, { length } = keys;
     for (let i = 0, column = 0; i < tokens.length; i++) {
       const { position } = tokens[i]!;
-      while (column < keys.length && keys[column]! < position) column++;
-      if (keys[column] !== position) continue;
-      for (let row = from; row < to; row++) mean[i]! += values[row * keys.length + column]! / count;
+      while (column < length && keys[column]! < position) column++;
+      columns[i] = keys[column] === position ? column : -1;
+    }
+    for (let row = from; row < to; row++) {
+      for (let i = 0; i < tokens.length; i++) {
+        if (columns[i]! >= 0) mean[i]! += values[row * length + columns[i]!]! / count;
+      }
     }
   }
   return mean;
