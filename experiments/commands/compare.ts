@@ -47,18 +47,17 @@ import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/stud
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runCommand } from "./cli/task.ts";
 import { COMPARED, MATCH } from "./compare/flags.ts";
-import { type ItemOutcome, type ItemPlan, runComparedItems } from "./compare/items.ts";
+import { type ItemOutcome, runComparedItems } from "./compare/items.ts";
 import {
   asksToFilter,
-  expectItems,
-  planTasks,
+  planItems,
   readFilterFlag,
   type ReadTask,
   readTasks,
   refuseUnreached,
   type Unreached,
-} from "./eval/plan.ts";
-import { openItems } from "./eval/run.ts";
+} from "./items/plan.ts";
+import { openItems } from "./items/run.ts";
 import type { Asked } from "./run.ts";
 import { type Running, studyCommand } from "./run_study.ts";
 import { hasItems as isOfItems } from "./task/data.ts";
@@ -166,9 +165,7 @@ async function plan(flags: Flags, { values, progress, named }: Asked) {
     options = methods.map(({ options }) => options);
   const asked = first === undefined ? values : new Map([...values, ["task", [task.task]]]);
   const plan = await readPlan(asked, options, progress, named, methods.map(({ name }) => name));
-  const planned = await planTasks(tasks, plan.model);
-  const items: ItemPlan | undefined = planned.length > 0 ? { planned, from } : undefined;
-  if (items !== undefined) expectItems(planned, plan.model.config, from, methods);
+  const items = tasks.length > 0 ? await planItems(tasks, plan.model, from, methods) : undefined;
   const started = await startStudy(plan, request, options, progress, expectStudy(named));
   return { ...flags, ...started, items, line: `${plural(methods.length, "run")} on ${started.what}` };
 }
@@ -209,7 +206,7 @@ async function work(plan: Plan, running: Running) {
   const { study, methods, match, budgeted, items } = plan,
     { store, interrupt, memory, progress, folder } = running;
   const log = store.units<ComparedChunk>("chunk", ({ trial, chunk }) => `${trial} ${chunk}`);
-  const itemLog = items && openItems(store, items.planned, items.from);
+  const itemLog = items && openItems(store, items);
   let outcome: ItemOutcome | undefined;
   const onItems = async (groups: readonly MethodGroup[]) => {
     outcome = await runComparedItems(items!, groups, study.model.model, itemLog!, running);

@@ -6,8 +6,7 @@
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
-import { ItemScorer } from "../../lib/eval/items/item_scorer.ts";
-import { budgetOf, reachesNothing, tabulateItems } from "../../lib/eval/items/item_summary.ts";
+import { tabulateItems } from "../../lib/eval/items/item_summary.ts";
 import { wholeOf } from "../../lib/eval/skip_ratio.ts";
 import { ownTasks } from "../../lib/eval/tasks/own_task.ts";
 import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
@@ -33,18 +32,14 @@ import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
 import { tellRetrieval } from "./cli/machine/retrieval.ts";
 import { runCommand } from "./cli/task.ts";
 import {
-  asksToFilter,
   chooseTasks,
-  expectItems,
+  planItems,
   type PlannedTask,
-  planTasks,
   readFilterFlag,
   readTasks,
   recordTask,
-  refuseUnreached,
-  type Unreached,
-} from "./eval/plan.ts";
-import { openItems, runItems, type RunScores } from "./eval/run.ts";
+} from "./items/plan.ts";
+import { openItems, type RunScores, scoreItems } from "./items/run.ts";
 import { type Budget, EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval, warnOfIdentical } from "./eval/table.ts";
 import { readTexts, runText, type TextOutcome } from "./eval/texts.ts";
 import type { Asked } from "./run.ts";
@@ -89,8 +84,8 @@ async function describeRun({ request, method, from }: Flags, file: ModelFile, ba
 async function plan(flags: Flags, { values, progress }: Asked) {
   const { request, method, from } = flags;
   const file = await readModel(values, progress), { config } = file;
-  const planned = await planTasks(flags.tasks, file), encoded = planned.flatMap(({ encoded }) => encoded);
-  if (method !== undefined) expectItems(planned, config, from, [{ options: method }]);
+  const items = await planItems(flags.tasks, file, from, method === undefined ? [] : [{ options: method }]);
+  const { planned } = items, encoded = planned.flatMap(({ encoded }) => encoded);
   const backend = await openBackend(request, progress);
   const conditions = await describeRun(flags, file, backend);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
@@ -110,7 +105,7 @@ async function plan(flags: Flags, { values, progress }: Asked) {
   if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
   const prunerFor = method && filterFor(createFilter(config, method, from, context));
   return {
-    ...{ ...flags, texts, file, planned, model, conditions, backend, prunerFor },
+    ...{ ...flags, texts, file, items, planned, model, conditions, backend, prunerFor },
     filter: method && createFilter(config, method, undefined, context),
     line: `${what}; ${backend.description}`,
   };
@@ -166,30 +161,20 @@ async function describeEnvironment(
   };
 }
 
-async function work(plan: Plan, { store, folder, progress, interrupt, memory }: Running) {
-  const { planned, model, method, from, prunerFor, filter } = plan;
-  using dense = new ItemScorer(model);
-  using filtered = prunerFor && new ItemScorer(model, prunerFor);
-  const log = openItems(store, planned, from);
-  const budgets: { [task: string]: Budget } = {}, unreached: Unreached[] = [];
-  const scores = await runItems({
-    ...{ planned, scorers: { dense, ...(filtered && { filtered }) }, log, signal: interrupt.signal },
-    onItem: (fraction, label) => progress.step(fraction, label),
-    onTask: (planned, { filtered: own, dense: asIs }) => {
-      if (own === undefined) return;
-      const budget = budgetOf(own.scores, plan.file.config.numLayers, asIs!.scores);
-      budgets[planned.task.name] = budget;
-      if (!asksToFilter(method!) || !reachesNothing(budget)) return;
-      unreached.push({ planned, prunerFor: prunerFor! });
-    },
-  });
+async function work(plan: Plan, running: Running) {
+  const { planned, model, method, prunerFor, filter } = plan,
+    { store, folder, progress, interrupt } = running;
+  const { scores, budgets: byTask } = await scoreItems({
+    plan: plan.items,
+    methods: prunerFor === undefined ? [] : [{ options: method!, runs: [{ run: "filtered", prunerFor }] }],
+    model,
+    log: openItems(store, plan.items),
+    instead:
+      `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
+  }, running);
   progress.clear();
-  const items = planned.reduce((sum, { items }) => sum + items.length, 0);
-  refuseUnreached(
-    unreached,
-    { path: store.path, scores: 2 * items },
-    `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
-  );
+  const budgets: { [task: string]: Budget } = {};
+  for (const { task, budget } of byTask) budgets[task] = budget;
   const texts: TextOutcome[] = [];
   for (const read of plan.texts) {
     const { name } = read.task, onChunk = (fraction: number) => progress.step(fraction, name);
@@ -207,7 +192,7 @@ async function work(plan: Plan, { store, folder, progress, interrupt, memory }: 
     };
   });
   const results = tabulateItems([...runs, ...texts.map(({ runs }) => runs)]);
-  const environment = await describeEnvironment(plan, scores, texts, memory.peakBytes);
+  const environment = await describeEnvironment(plan, scores, texts, running.memory.peakBytes);
   return {
     budgets,
     record: { results, ...(method && { budgets }), environment, items: listItems(planned, scores) },

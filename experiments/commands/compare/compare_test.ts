@@ -4,7 +4,7 @@ import { explainError } from "../cli/task.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { StudyStore } from "../../../lib/sweep/mod.ts";
 import { command } from "../compare.ts";
-import type { ItemUnit } from "../eval/run.ts";
+import type { ItemUnit } from "../items/run.ts";
 import {
   countUnits,
   dropLastUnits,

@@ -1,22 +1,15 @@
 /** Tasks of items in a comparison: the same items with every method, besides the text. */
 import { filterFor } from "../../../lib/eval/items/item_evaluation.ts";
-import { ItemScorer } from "../../../lib/eval/items/item_scorer.ts";
-import { budgetOf, reachesNothing, valuesOf } from "../../../lib/eval/items/item_summary.ts";
+import { valuesOf } from "../../../lib/eval/items/item_summary.ts";
 import type { Model } from "../../../lib/model/model.ts";
 import { mapBudgets, retainedOf } from "../../../lib/sweep/budgets.ts";
 import type { MethodGroup } from "../../../lib/sweep/compare/measured.ts";
 import type { ComparedItems, ComparedSeries } from "../../../lib/sweep/compare/verdicts.ts";
-import { createFilter, type FilterFrom } from "../../../lib/sweep/filter_from.ts";
+import { createFilter } from "../../../lib/sweep/filter_from.ts";
 import { digestTrialOptions } from "../../../lib/sweep/trials/digest.ts";
-import { asksToFilter, type PlannedTask, recordTask, refuseUnreached, type Unreached } from "../eval/plan.ts";
-import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
+import { type ItemPlan, type PlannedTask, recordTask } from "../items/plan.ts";
+import { type ItemLog, type RunScores, scoreItems, type TaskScores } from "../items/run.ts";
 import type { Running } from "../run_study.ts";
-
-/** Items, and from where they are filtered. */
-export interface ItemPlan {
-  readonly planned: readonly PlannedTask[];
-  readonly from: FilterFrom | undefined;
-}
 
 export interface ItemOutcome {
   readonly series: readonly ComparedSeries[];
@@ -26,50 +19,33 @@ export interface ItemOutcome {
 /**
  * Scores every item dense and with every method; each is on disk before the next begins.
  *
- * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the full model's. All scores
- * are on disk by then.
+ * @throws {UsageError} As {@linkcode scoreItems} does.
  */
 export async function runComparedItems(
   plan: ItemPlan,
   groups: readonly MethodGroup[],
   model: Model,
   log: ItemLog,
-  { interrupt, progress, folder }: Pick<Running, "interrupt" | "progress" | "folder">,
+  running: Pick<Running, "interrupt" | "progress" | "folder">,
 ): Promise<ItemOutcome> {
   const { planned, from } = plan, { backend, config } = model;
-  using scorers = new DisposableStack();
-  const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
-  const digests = methods.map(({ options }) => digestTrialOptions(options));
-  const bound = new Map(methods.map((method, i) => {
-    const filter = createFilter(config, method.options, from, { backend });
-    return [method, { run: digests[i]!, prunerFor: filterFor(filter) }];
+  const methods = groups.map(({ name, methods }) => ({
+    name,
+    options: methods[0]!.options,
+    runs: methods.map(({ options }) => ({
+      run: digestTrialOptions(options),
+      prunerFor: filterFor(createFilter(config, options, from, { backend })),
+    })),
   }));
-  const runOf = ({ methods }: MethodGroup) => methods.map((method) => bound.get(method)!.run);
-  const own = [...bound.values()].map(({ run, prunerFor }) =>
-    [run, scorers.use(new ItemScorer(model, prunerFor))] as const
-  );
-  const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
-  progress.start();
-  const scores = await runItems({
-    ...{ planned, scorers: { dense, ...Object.fromEntries(own) }, log, signal: interrupt.signal },
-    onItem: (fraction, label) => progress.step(fraction, label),
-    onTask: (own, runs) => {
-      for (const group of groups) {
-        const all = runOf(group).map((name) => runs[name]!), [first] = group.methods;
-        const budget = budgetOf(all.flatMap(({ scores }) => scores), config.numLayers, runs.dense!.scores);
-        const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
-        budgets.push({ method: group.name, task: own.task.name, timeMs, ...budget });
-        if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
-        unreached.push({ planned: own, prunerFor: bound.get(first!)!.prunerFor, method: group.name });
-      }
-    },
-  });
-  const count = planned.reduce((sum, { items }) => sum + items.length, 0) * (1 + methods.length);
-  refuseUnreached(
-    unreached,
-    { path: log.path, scores: count },
-    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folder}`,
-  );
+  running.progress.start();
+  const instead =
+    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${running.folder}`;
+  const { scores, budgets: byMethod } = await scoreItems({ plan, methods, model, log, instead }, running);
+  const budgets = byMethod.map(({ method: { name: method }, budget, ...rest }) => ({
+    method,
+    ...rest,
+    ...budget,
+  }));
   const spentOn = ({ task: { name } }: PlannedTask) => {
     const own = groups.map(({ name: method }) =>
       budgets.find((one) => one.method === method && one.task === name)!
@@ -84,7 +60,12 @@ export async function runComparedItems(
   };
   return {
     series: planned.flatMap((own) => {
-      const series = listSeries(own, scores.get(own.task.name)!, groups.map(runOf)), spent = spentOn(own);
+      const series = listSeries(
+          own,
+          scores.get(own.task.name)!,
+          methods.map(({ runs }) => runs.map(({ run }) => run)),
+        ),
+        spent = spentOn(own);
       return series.map((one) => ({ ...one, ...spent }));
     }),
     items: { ...(from && { filterFrom: from.text }), tasks: planned.map(recordTask), budgets },

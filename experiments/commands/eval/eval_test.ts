@@ -4,7 +4,7 @@ import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
 import { explainError } from "../cli/task.ts";
 import { StudyStore } from "../../../lib/sweep/mod.ts";
 import { command } from "../eval.ts";
-import type { ItemUnit } from "./run.ts";
+import type { ItemUnit } from "../items/run.ts";
 import {
   countUnits,
   dropLastUnits,

@@ -31,7 +31,7 @@ import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { completeConditions, expectConditions, expectStudyIn, flagValues } from "./study_store.ts";
 import { type NamedText, readCount, readNamedText } from "../flags/text.ts";
-import { expectItems, readFilterFlag } from "../../eval/plan.ts";
+import { expectItems, readFilterFlag } from "../../items/plan.ts";
 import { hasItems, readTaskText } from "../../task/data.ts";
 
 /** Inputs that several plans of one run share, so that they are read once. */

@@ -1,4 +1,4 @@
-/** The plan of an evaluation of items: its tasks with their items in tokens, and the method for each context. */
+/** The plan of items, of eval and compare: tasks with their items in tokens, and the method for each context. */
 import { UsageError } from "../../../lib/errors.ts";
 import { type ReachMasks, reachOf } from "../../../lib/eval/filter_reach.ts";
 import { checkScorable, type EncodedItem } from "../../../lib/eval/items/encoded_item.ts";
@@ -103,30 +103,49 @@ function expectItemTask(task: Task): ItemTask {
   );
 }
 
-/** Items of tasks in a model's tokens. @throws {UsageError} If one cannot be made or scored. */
-export function planTasks(
+/** Items of tasks, and from where they are filtered. */
+export interface ItemPlan {
+  readonly planned: readonly PlannedTask[];
+  readonly from: FilterFrom | undefined;
+}
+
+/**
+ * Items of tasks in a model's tokens, which every method can filter.
+ *
+ * @throws {UsageError} If one cannot be made or scored, or a method would be the full model in disguise.
+ */
+export async function planItems(
   tasks: readonly ReadTask[],
   file: Pick<ModelFile, "tokenizer" | "config">,
-): Promise<PlannedTask[]> {
-  return Promise.all(tasks.map(async ({ task, data }) => {
+  from: FilterFrom | undefined,
+  methods: readonly NamedOptions[],
+): Promise<ItemPlan> {
+  const planned = await Promise.all(tasks.map(async ({ task, data }): Promise<PlannedTask> => {
     const { items, of } = checkFlags(() => readItems(task.name, task.items, data, file));
     const encoded = checkFlags(() => encodeItems(items, file));
     const ids = encoded.map(({ requests }) => requests.map((r) => [[...r.context], [...r.continuation]]));
     return { task, data, items, of, encoded, promptsSha256: await sha256(JSON.stringify(ids)) };
   }));
+  expectItems(planned, file.config, from, methods);
+  return { planned, from };
+}
+
+/** A method's options, and the name that messages call it by, where there are several. */
+interface NamedOptions {
+  readonly name?: string;
+  readonly options: ResolvedOptions;
 }
 
 /**
  * Checks that the model can score the items of tasks, and that every method can filter some of each.
  *
- * @param methods With the names that messages call them by, where there are several.
  * @throws {UsageError} If an item cannot be scored, or a method would be the full model in disguise.
  */
 export function expectItems(
   tasks: readonly TaskItems[],
   config: ModelConfig,
   from: FilterFrom | undefined,
-  methods: readonly { readonly name?: string; readonly options: ResolvedOptions }[],
+  methods: readonly NamedOptions[],
 ): void {
   const items = tasks.flatMap(({ encoded }) => encoded);
   for (const { name, options } of methods) {

@@ -1,13 +1,17 @@
-/** Runs items one after the other, each on disk before the next begins. */
+/** Runs the items of a plan dense and with methods, one after the other, each on disk before the next begins. */
 import { UsageError } from "../../../lib/errors.ts";
 import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
 import type { EncodedItem } from "../../../lib/eval/items/encoded_item.ts";
 import { countTokens } from "../../../lib/eval/items/item_evaluation.ts";
 import { type ItemScore, ItemScorer } from "../../../lib/eval/items/item_scorer.ts";
-import type { FilterFrom } from "../../../lib/sweep/filter_from.ts";
+import { budgetOf, reachesNothing } from "../../../lib/eval/items/item_summary.ts";
+import type { ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
+import type { Model } from "../../../lib/model/model.ts";
 import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import type { FinishedRuns } from "../../../lib/sweep/trials/store_records.ts";
-import type { PlannedTask } from "./plan.ts";
+import type { Running } from "../run_study.ts";
+import { asksToFilter, type ItemPlan, type PlannedTask, refuseUnreached, type Unreached } from "./plan.ts";
 
 export interface ItemUnit {
   /** Which run of the item: "dense", "filtered", or the digest of a method among several. */
@@ -33,8 +37,7 @@ export interface ItemLog extends FinishedRuns<ItemUnit> {
  */
 export function openItems(
   store: StudyStore,
-  planned: readonly PlannedTask[],
-  from: FilterFrom | undefined,
+  { planned, from }: ItemPlan,
 ): ItemLog {
   const { path } = store, filterFrom = from?.text;
   const units = store.units<ItemUnit>("item", ({ task, id, run }) => keyOf(task, id, run));
@@ -56,6 +59,72 @@ export function openItems(
 }
 
 const keyOf = (task: string, id: string, run: string) => JSON.stringify([task, id, run]);
+
+/** A method, as one run of each item or as several: one per seed. */
+interface ItemMethod {
+  /** In messages, where there are several. */
+  readonly name?: string;
+  readonly options: ResolvedOptions;
+  readonly runs: readonly { readonly run: string; readonly prunerFor: (contextTokens: number) => Pruner }[];
+}
+
+/** What a method filtered of a task, over all its runs, and their duration. */
+interface MethodBudget<Method> {
+  readonly method: Method;
+  readonly task: string;
+  readonly timeMs: number;
+  readonly budget: ReturnType<typeof budgetOf>;
+}
+
+interface ScoreItems<Method> {
+  readonly plan: ItemPlan;
+  readonly methods: readonly Method[];
+  readonly model: Model;
+  readonly log: ItemLog;
+  /** The fix to offer, besides a shorter warm-up, for a method that filtered nothing. */
+  readonly instead: string;
+}
+
+/**
+ * Scores every item of a plan dense and with every method.
+ *
+ * @returns The scores of each task and run, "dense" among them, and what each method filtered of each task.
+ * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the full model's. All
+ * scores are on disk by then.
+ * @throws The signal's reason, if it is aborted between two items.
+ */
+export async function scoreItems<Method extends ItemMethod>(
+  { plan: { planned }, methods, model, log, instead }: ScoreItems<Method>,
+  { interrupt: { signal }, progress }: Pick<Running, "interrupt" | "progress">,
+): Promise<{ scores: ReadonlyMap<string, RunScores>; budgets: readonly MethodBudget<Method>[] }> {
+  using scorers = new DisposableStack();
+  const runs = [{ run: "dense", prunerFor: undefined }, ...methods.flatMap(({ runs }) => runs)];
+  const opened = runs.map(({ run, prunerFor }) =>
+    [run, scorers.use(new ItemScorer(model, prunerFor))] as const
+  );
+  const budgets: MethodBudget<Method>[] = [], unreached: Unreached[] = [];
+  const scores = await runItems({
+    ...{ planned, scorers: Object.fromEntries(opened), log, signal },
+    onItem: (fraction, label) => progress.step(fraction, label),
+    onTask: (own, scored) => {
+      for (const method of methods) {
+        const all = method.runs.map(({ run }) => scored[run]!);
+        const budget = budgetOf(
+          all.flatMap(({ scores }) => scores),
+          model.config.numLayers,
+          scored["dense"]!.scores,
+        );
+        const timeMs = all.reduce((sum, { timeMs }) => sum + timeMs, 0);
+        budgets.push({ method, task: own.task.name, timeMs, budget });
+        if (!asksToFilter(method.options) || !reachesNothing(budget)) continue;
+        unreached.push({ planned: own, prunerFor: method.runs[0]!.prunerFor, method: method.name });
+      }
+    },
+  });
+  const items = planned.reduce((sum, { items }) => sum + items.length, 0);
+  refuseUnreached(unreached, { path: log.path, scores: items * runs.length }, instead);
+  return { scores, budgets };
+}
 
 interface RunItems {
   readonly planned: readonly PlannedTask[];
@@ -81,7 +150,7 @@ export type RunScores = { readonly [run: string]: TaskScores };
  * @returns The scores of each task and run.
  * @throws The signal's reason, if it is aborted between two items.
  */
-export async function runItems(args: RunItems): Promise<Map<string, RunScores>> {
+async function runItems(args: RunItems): Promise<Map<string, RunScores>> {
   const { planned, scorers, log, signal, onItem, onTask } = args, { filterFrom } = log;
   const finished = new Map(log.finished.map((own) => [keyOf(own.task, own.id, own.run), own]));
   const runs = Object.entries(scorers);
