@@ -4,7 +4,7 @@ import type { Environment } from "../../environment.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
 import { markup } from "../figure/html.ts";
-import { collectLengths, plotLengths } from "../plots/methods/lengths.ts";
+import { collectLengths, type LengthMeasure, plotLengths } from "../plots/methods/lengths.ts";
 import {
   formatTime,
   renderFacts,
@@ -15,6 +15,7 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
+import { drawPanels, type Panel, panel, panelsOf } from "./panels.ts";
 import {
   collectRoofline,
   type KernelRow,
@@ -72,18 +73,24 @@ export interface BenchReport {
     };
 }
 
+/** The plots of a benchmark's report, in order. */
+const PANELS: readonly Panel<BenchReport>[] = [
+  panel(({ kernels, peak }) => kernels.length > 0 ? collectRoofline(kernels, peak) : undefined, plotRoofline),
+  panelsOf(({ lengths }) => collectEach(lengths, ["prefill", "decode", "memory"]), plotLengths),
+  panelsOf(
+    ({ peers = [] }) => collectEach(peers.map(lengthOfPeer), ["whole prefill", "whole decode"]),
+    plotLengths,
+  ),
+];
+
+/** Each measure against length, where something was measured. */
+function collectEach(rows: readonly LengthRow[], measures: readonly LengthMeasure[]) {
+  return rows.length === 0 ? [] : measures.map((measure) => collectLengths(rows, measure));
+}
+
 /** The figures of a benchmark's report, in order; only those with measurements. */
-export function plotBench({ kernels, lengths, peak, peers = [] }: BenchReport): Figure[] {
-  const whole = peers.map(lengthOfPeer);
-  return [
-    ...(kernels.length === 0 ? [] : [plotRoofline(collectRoofline(kernels, peak))]),
-    ...(lengths.length === 0 ? [] : (["prefill", "decode", "memory"] as const)).map((measure) =>
-      plotLengths(collectLengths(lengths, measure))
-    ),
-    ...(whole.length === 0 ? [] : (["whole prefill", "whole decode"] as const)).map((measure) =>
-      plotLengths(collectLengths(whole, measure))
-    ),
-  ];
+export function plotBench(report: BenchReport): Figure[] {
+  return drawPanels(report, PANELS);
 }
 
 /** An engine and method as a method of that name: ours by its method, another by its name without versions. */

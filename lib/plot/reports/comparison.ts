@@ -38,6 +38,7 @@ import {
   plotMethodBudgets,
 } from "../plots/methods/method_budgets.ts";
 import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/methods/method_matrix.ts";
+import { drawPanels, type Panel, panelsOf } from "./panels.ts";
 import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
 /** Whether methods were matched, so that a plot against that budget would have all of them at one place. */
@@ -50,20 +51,35 @@ function areEqual({ methods }: Comparison, { curves }: MethodBudgets): boolean {
   });
 }
 
+/** The plots of a comparison: first differences, last metrics against budgets that differ. */
+const PANELS: readonly Panel<Comparison>[] = [
+  panelsOf(
+    (comparison) =>
+      (["dense", baselineOf(comparison)] as const).map((base) => collectComparison(comparison, base)),
+    plotComparison,
+  ),
+  panelsOf(
+    (comparison) => pairRatios(comparison).map((asked) => collectMethodMatrix(comparison, asked)),
+    plotMethodMatrix,
+  ),
+  panelsOf(collectBudgets, plotMethodBudgets),
+];
+
+/** Name of the random baseline in verdicts. */
+function baselineOf({ methods }: Comparison): "random" | "random-protected" {
+  return methods.some(({ toProtected }) => toProtected !== null) ? "random-protected" : "random";
+}
+
+/** Each metric against the budgets, where these differ. */
+function collectBudgets(comparison: Comparison): MethodBudgets[] {
+  const metrics = Map.groupBy(comparison.results ?? [], ({ task, metric }) => `${task} ${metric}`);
+  return [...metrics.values()].map(([row]) => collectMethodBudgets(comparison, row!.task, row!.metric))
+    .filter((budgets) => !areEqual(comparison, budgets));
+}
+
 /** The figures of a comparison: first differences, last metrics against budgets that differ. */
 export function plotComparisons(comparison: Comparison): Figure[] {
-  const { results = [], methods } = comparison;
-  // Name of the random baseline in verdicts.
-  const baseline = methods.some(({ toProtected }) => toProtected !== null) ? "random-protected" : "random";
-  const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((
-    [row],
-  ) => row!);
-  const budgets = measured.map(({ task, metric }) => collectMethodBudgets(comparison, task, metric));
-  return [
-    ...(["dense", baseline] as const).map((base) => plotComparison(collectComparison(comparison, base))),
-    ...pairRatios(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
-    ...budgets.filter((numbers) => !areEqual(comparison, numbers)).map(plotMethodBudgets),
-  ];
+  return drawPanels(comparison, PANELS);
 }
 
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");

@@ -26,6 +26,7 @@ import { plural } from "../../plural.ts";
 import { isControl, MISSED_NOTE, nameTrials } from "../trials/trial_label.ts";
 import { plotBestSoFar, progressOf } from "./best_so_far.ts";
 import { formatCsv, formatShort } from "./csv.ts";
+import { drawPanels, type Panel, panel, panelsOf } from "./panels.ts";
 import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
@@ -33,32 +34,48 @@ import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 /** Budgets for the horizontal axes of losses; queries have a plot of their own. */
 const REPORTED_BUDGETS = ["cache", "pairs", "attentionFlops"] as const;
 
+/** The plots of a sweep's report, in order. */
+const PANELS: readonly Panel<SweepSummary>[] = [
+  panelsOf(
+    (sweep) => REPORTED_BUDGETS.map((budget) => collectLossBudget(sweep, budget)),
+    (numbers) => plotLossBudget(numbers),
+  ),
+  panelsOf(collectMetrics, ({ quality, name }) => plotQuality(quality, name)),
+  panel(ofSeveral(collectParallel), plotParallel, ({ trials }) => trials.length > 0),
+  panel(ofSeveral(collectImportance), plotImportance),
+  panel((sweep) => collectContour(sweep), plotContour, hasSurface),
+  panel((sweep) => collectLayerSkips(sweep), plotLayerSkips, ({ ratios }) => ratios.some(differs)),
+  panel(collectSearch, plotBestSoFar),
+  panel((sweep) => sweep.race && collectRace(sweep), plotRace),
+];
+
 /** The figures of a sweep's report, in order; only those that have data. */
 export function plotSweep(summary: SweepSummary): Figure[] {
-  const quality = collectQuality(summary),
-    contour = collectContour(summary),
-    skips = collectLayerSkips(summary);
-  const metrics = quality.curves.length + quality.bands.length === 0 ? [] : quality.metrics;
-  const several = summary.trials.length > 1
-    ? [plotParallel(collectParallel(summary)), plotImportance(collectImportance(summary))]
-    : [];
-  return [
-    ...REPORTED_BUDGETS.map((budget) => plotLossBudget(collectLossBudget(summary, budget))),
-    ...metrics.map(({ name }) => plotQuality(quality, name)),
-    ...several.filter(({ data }) => data.length > 0),
-    contour !== undefined && hasSurface(contour) && plotContour(contour),
-    skips.ratios.some(differs) && plotLayerSkips(skips),
-    summary.search !== undefined && summary.trials.some((trial) => !isControl(trial)) &&
-    plotBestSoFar(progressOf(summary)),
-    summary.race !== undefined && plotRace(collectRace(summary)),
-  ].filter((figure) => figure !== false);
+  return drawPanels(summary, PANELS);
+}
+
+/** Each metric against skipped queries, where trials skip some. */
+function collectMetrics(sweep: SweepSummary) {
+  const quality = collectQuality(sweep), { curves, bands, metrics } = quality;
+  return curves.length + bands.length === 0 ? [] : metrics.map(({ name }) => ({ quality, name }));
+}
+
+/** What only several trials show. */
+function ofSeveral<T>(collect: (sweep: SweepSummary) => T) {
+  return (sweep: SweepSummary) => sweep.trials.length > 1 ? collect(sweep) : undefined;
+}
+
+function collectSearch(sweep: SweepSummary) {
+  const isSearch = sweep.search !== undefined && sweep.trials.some((trial) => !isControl(trial));
+  return isSearch ? progressOf(sweep) : undefined;
 }
 
 /** Values of each option that contours need, lest the reader see a surface where there are a few points. */
 const CONTOUR_VALUES = 3;
 
-const hasSurface = ({ x, y, loss }: LossContour) =>
-  Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES && !loss.flat().includes(null);
+function hasSurface({ x, y, loss }: LossContour): boolean {
+  return Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES && !loss.flat().includes(null);
+}
 
 /** Ratios further apart than this differ by plan. */
 const EVEN = 0.05;
