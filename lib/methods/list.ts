@@ -1,5 +1,5 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
-import { type AnyRule, type EvictionMethod, isRule, type Method } from "./protocol/method.ts";
+import { type AnyRule, type EvictionMethod, isEviction, isRule, type Method } from "./protocol/method.ts";
 import type { Reads } from "../filter/rule.ts";
 import { adakv } from "./eviction/adakv.ts";
 import { attentionDrop } from "./model_pruning/attention_drop.ts";
@@ -135,9 +135,9 @@ export const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "atten
 /** Inputs of a rule that a user brings: it remembers nothing, and sees no queries and outputs. */
 export const OWN_READS: readonly Reads[] = [...KEY_READS, "residual", "normed"];
 
-/** A rule that a user brought in a file. */
+/** A rule or an eviction that a user brought in a file. */
 export interface OwnRule {
-  readonly rule: AnyRule;
+  readonly rule: AnyRule | EvictionMethod;
   readonly sha256: string;
 }
 
@@ -155,7 +155,7 @@ export function ownRulesSha256(): string | undefined {
 
 /**
  * Adds rules of the user's own to the list, after all others and instead of those before. One that reads no queries is a rule
- * of keys and values too. Everything that reads the list (options, records, tables, plots) then includes them. It is meant for
+ * of keys and values too, and an eviction is of these alone. Everything that reads the list (options, records, tables, plots) then includes them. It is meant for
  * a process that runs one command.
  *
  * @throws {RangeError} If the name of one is another method's: the list is then without rules of the user's own.
@@ -166,7 +166,7 @@ export function setOwnRules(next: readonly OwnRule[]): void {
   for (const { rule: { name } } of own.toReversed()) {
     BY_NAME.delete(name);
     lists.filter((names) => names.at(-1) === name).forEach((names) => names.pop());
-    rules.pop();
+    if (rules.at(-1)?.name === name) rules.pop();
   }
   own = [];
   for (const one of next) {
@@ -179,6 +179,10 @@ export function setOwnRules(next: readonly OwnRule[]): void {
     }
     own = [...own, one];
     BY_NAME.set(rule.name, rule);
+    if (isEviction(rule)) {
+      for (const names of lists.slice(2)) names.push(rule.name);
+      continue;
+    }
     const ofKeys = (rule.reads?.({} as never) ?? []).every((what) => KEY_READS.includes(what));
     for (const names of ofKeys ? lists : lists.slice(0, 2)) names.push(rule.name);
     rules.push(rule);

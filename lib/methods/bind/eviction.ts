@@ -6,6 +6,7 @@
 import { planLayers } from "../../filter/schedule.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { KeyState } from "../../filter/options.ts";
+import type { TokenIds } from "../../filter/rule.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { valueAtRank } from "../../math/quantile.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
@@ -126,6 +127,7 @@ class Ranking implements CachePolicy {
   private readonly units: readonly LiveUnit[];
   /** Heads that have rows of their own, one a unit. */
   private readonly heads: readonly number[] | undefined;
+  #textOf: TokenIds["textOf"];
 
   constructor(
     bound: Bound,
@@ -142,18 +144,22 @@ class Ranking implements CachePolicy {
   }
 
   take(view: LayerView): void {
-    const { backend, shape, reads } = this.bound, { count, futureAttention } = view;
+    const { backend, shape, reads } = this.bound, { count, futureAttention, tokens } = view;
     const data = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
     const rows = (["keys", "values", "queries"] as const)
       .filter((name) =>
         reads.some(({ signal, layers = [0] }) => signal === name && layers.includes(0 as never))
       )
       .map((name) => [ROWS[name], data(view[name]!)] as const);
+    this.#textOf = tokens?.textOf;
     this.units.forEach((unit, i) => {
       if (futureAttention !== undefined) unit.ahead = futureAttention;
       const head = this.heads?.[i], parts = head === undefined ? 1 : shape.numKvHeads;
       for (let row = 0; row < count; row++) {
-        const token: { -readonly [K in keyof LiveToken]?: LiveToken[K] } = { position: unit.count++ };
+        const token: { -readonly [K in keyof LiveToken]?: LiveToken[K] } = {
+          ...(tokens && { id: tokens.ids[row]! }),
+          position: unit.count++,
+        };
         for (const [name, all] of rows) {
           const width = all.length / count / parts, from = (row * parts + (head ?? 0)) * width;
           token[name] = all.slice(from, from + width);
@@ -209,7 +215,9 @@ class Ranking implements CachePolicy {
       tokens: unit.tokens.map((token) => ({ ...token })),
       memory: unit.memory.slice(),
     }));
-    return new Ranking(this.bound, this.layer, this.ratio, units, this.heads);
+    const copy = new Ranking(this.bound, this.layer, this.ratio, units, this.heads);
+    copy.#textOf = this.#textOf;
+    return copy;
   }
 
   /** Tokens that a unit has lost at a block start, mean over units. */
@@ -230,7 +238,15 @@ class Ranking implements CachePolicy {
     const { method, unitShape: shape, options: { warmup, recent, block, invert } } = this.bound;
     const tokens = tokensBefore(unit, at), { memory } = unit, { layer } = this;
     const signals = store.windowOn(layer, at, tokens, index), foreseen = () => foreseeFrom(at, unit, tokens);
-    const rows = method.score({ shape, layer, at, tokens, warmup, recent, block, memory, signals, foreseen });
+    const textOf = ({ id }: LiveToken) => {
+      const text = id === undefined ? undefined : this.#textOf?.(id);
+      if (text !== undefined) return text;
+      throw new TypeError(
+        "Cannot score a token by its text: found rows alone, expected a model's run over a text",
+      );
+    };
+    const spans = { warmup, recent, block };
+    const rows = method.score({ ...spans, shape, layer, at, tokens, textOf, memory, signals, foreseen });
     const scores = new Float64Array(tokens.length).fill(Infinity);
     for (let place = 0; place < tokens.length; place++) {
       const { position } = tokens[place]!;

@@ -78,7 +78,20 @@ function liveKeys(all: Presses, method: Method, own: PressCase): LiveKeys {
   const foreseen = (): never => {
     throw new Error("no press is non-causal");
   };
-  return { shape, layer: 0, at: T, tokens, memory, signals: { read }, foreseen, warmup, recent, block };
+  const textOf = () => "";
+  return {
+    shape,
+    layer: 0,
+    at: T,
+    tokens,
+    textOf,
+    memory,
+    signals: { read },
+    foreseen,
+    warmup,
+    recent,
+    block,
+  };
 }
 
 /** The tokens that stay when half of all go, by scores, of those that may go. */

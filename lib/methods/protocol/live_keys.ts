@@ -5,6 +5,8 @@ import type { QueryRange, Reading } from "./signals.ts";
 
 export interface LiveToken {
   readonly position: number;
+  /** Its id in the vocabulary; left out where rows come without tokens. */
+  readonly id?: number;
   /** Its key, [numKvHeads * headDim] f32, in the form of the method's `keyState`; where the method reads keys. */
   readonly key: Float32Array;
   /** Its value, likewise; where the method reads values. */
@@ -36,6 +38,8 @@ export interface LiveKeys extends Spans {
   /** The block start: no token from here on counts. */
   readonly at: number;
   readonly tokens: readonly LiveToken[];
+  /** The text that a token adds, spaces included. @throws {TypeError} If rows come without a tokenizer. */
+  textOf(token: LiveToken): string;
   readonly memory: Float64Array;
   readonly signals: LiveSignals;
   /** Non-causal methods: for each token the attention from all queries from `at` on, in sum, if no key was evicted. */

@@ -2,6 +2,7 @@
 import {
   EVICTIONS,
   KEY_RULES,
+  type KeyRuleName,
   type MethodName,
   methodOf,
   METHODS,
@@ -9,7 +10,7 @@ import {
   ownRules,
 } from "../../methods/list.ts";
 import { sayNearest } from "../../nearest.ts";
-import { isRule, type Method } from "../../methods/protocol/method.ts";
+import { isEviction, isRule, type Method } from "../../methods/protocol/method.ts";
 import { PRESETS } from "../../methods/bind/option_table.ts";
 import {
   effectiveKey,
@@ -126,8 +127,12 @@ export type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
 function chooseMethods(names: readonly string[], base: ComparedBase): NamedMethod[] {
   const resolve = (spans: MethodOptions) =>
     [...new Set(names)].map((name): NamedMethod => {
-      const isOwn = ownRules().some(({ rule }) => rule.name === name);
-      const set = isOwn ? { fusion: name as MethodName } : KNOWN.get(name);
+      const own = ownRules().find(({ rule }) => rule.name === name)?.rule;
+      const set = own === undefined
+        ? KNOWN.get(name)
+        : isEviction(own)
+        ? { side: "key", kvFusion: name as KeyRuleName } as const
+        : { fusion: name as MethodName };
       if (set === undefined) {
         const known = [...KNOWN.keys()];
         throw new RangeError(

@@ -2,9 +2,10 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { setOwnTasks } from "../../../../lib/eval/tasks/own_task.ts";
 import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
-import { KEY_READS, OWN_READS, type OwnRule, setOwnRules } from "../../../../lib/methods/list.ts";
-import { SIGNALS } from "../../../../lib/methods/protocol/signals.ts";
-import type { AnyRule } from "../../../../lib/methods/protocol/method.ts";
+import { KEY_READS, OWN_READS, type OwnRule, ownRules, setOwnRules } from "../../../../lib/methods/list.ts";
+import { type Reading, SIGNALS, VIEW_ROWS } from "../../../../lib/methods/protocol/signals.ts";
+import type { LiveKeys } from "../../../../lib/methods/protocol/live_keys.ts";
+import { type AnyRule, type EvictionMethod, isEviction } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
 import { importFile, listPaths, readBytes } from "../files.ts";
@@ -21,8 +22,50 @@ const FIELDS =
 /** Inputs that only tokens of the key side have. */
 const OF_KEYS: readonly string[] = SIGNALS;
 
-/** The rule that a file exports, checked as far as possible before it runs. */
-async function expectRule(path: string, exported: { readonly [name: string]: unknown }): Promise<AnyRule> {
+/** The signals that an eviction may read, of keys or of tokens. */
+const READINGS: readonly string[] = [...SIGNALS, ...VIEW_ROWS];
+
+/** An eviction that a file exports: each row of its scores is checked as it comes. */
+function expectEviction(
+  exported: Omit<EvictionMethod, "name">,
+  name: string,
+  refuse: (what: string) => UsageError,
+): EvictionMethod {
+  const { help = "", reads, score, apart } = exported, shape = '[{ signal: "attention" }]';
+  if (reads === undefined) throw refuse(`found an eviction without "reads", expected () => ${shape}`);
+  if (apart !== undefined && !(apart >= 0 && apart <= 1)) {
+    throw refuse(`found apart ${apart}, expected the fraction of the equal budget of each head, in [0, 1]`);
+  }
+  const read = (readings: readonly Reading[]) => {
+    const wrong = readings.find(({ signal }) => !READINGS.includes(signal));
+    if (wrong === undefined) return readings;
+    const found = JSON.stringify(wrong.signal ?? wrong);
+    throw refuse(`found ${found} in reads(), expected ${shape}, with signals of ${READINGS.join(", ")}`);
+  };
+  read(reads({ warmup: 0, recent: 1, block: 1 }));
+  const scored = (live: LiveKeys) => {
+    const place = `at token ${live.at} of layer ${live.layer}`, { length } = live.tokens;
+    let rows: readonly Float64Array[];
+    try {
+      rows = score(live);
+    } catch (error) {
+      throw refuse(`it failed ${place}: ${(error as Error).message}`);
+    }
+    const isRight = Array.isArray(rows) && rows.length > 0 &&
+      rows.every((row) => row?.length === length && !row.some(Number.isNaN));
+    if (isRight) return rows;
+    throw refuse(
+      `found other scores ${place} than [row] of one number per token, expected ${length} in a row`,
+    );
+  };
+  return { ...exported, name, help, reads: (spans) => read(reads(spans)), score: scored };
+}
+
+/** The rule or eviction that a file exports, checked as far as possible before it runs. */
+async function expectRule(
+  path: string,
+  exported: { readonly [name: string]: unknown },
+): Promise<OwnRule["rule"]> {
   const refuse = (what: string) => new UsageError(`Cannot use the rule in "${path}": ${what}`);
   // Either one object, or the module itself exports the object's parts.
   const rules = [exported, ...Object.values(exported)].filter((value) =>
@@ -40,6 +83,9 @@ async function expectRule(path: string, exported: { readonly [name: string]: unk
     throw refuse(`found a "score" that is ${typeof score}, expected a function`);
   }
   if (reads !== undefined && typeof reads !== "function") throw refuse('found "reads" that is no function');
+  if (isEviction(rules[0] as AnyRule)) {
+    return expectEviction(rules[0] as unknown as EvictionMethod, name, refuse);
+  }
   if (other !== undefined) throw refuse(`found "${other}", which a rule in a file does not have`);
   const wrong = (reads?.({} as never) as readonly string[] | undefined)?.find((what) =>
     !(OWN_READS as readonly string[]).includes(what)
@@ -76,7 +122,9 @@ interface FileDigests {
 }
 
 /** Refuses a rule that reads what the filtered side does not have. */
-function expectSide({ name, reads }: AnyRule, path: string, values: FlagValues): void {
+function expectSide(rule: OwnRule["rule"], path: string, values: FlagValues): void {
+  if (isEviction(rule)) return;
+  const { name, reads } = rule;
   const side = textOf(values, "side"), inputs = reads?.({} as never) ?? [];
   const missing = inputs.filter((what) => !KEY_READS.includes(what)),
     signals = inputs.filter((what) => OF_KEYS.includes(what));
@@ -136,7 +184,7 @@ export async function withFiles(values: FlagValues): Promise<FlagValues> {
   return values;
 }
 
-/** Adds `--method` with the rule of `--rule` to flags that name no method. @throws {UsageError} If there are several. */
+/** Adds `--method` with the rule of `--rule`, an eviction with `--side key`, to flags that name no method. @throws {UsageError} If there are several. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
   const names = await takeFiles(values),
     isNamed = ["method", "preset", "grid"].some((flag) => values.has(flag));
@@ -146,5 +194,9 @@ export async function withRule(values: FlagValues): Promise<FlagValues> {
       `Cannot use ${names.length} files of --rule: expected --method with one of ${names.join(", ")}`,
     );
   }
-  return new Map([...values, ["method", names]]);
+  const { rule } = ownRules()[0]!;
+  return new Map([
+    ...isEviction(rule) ? [["side", ["key"]] as const] : [],
+    ...[...values, ["method", names] as const],
+  ]);
 }

@@ -10,6 +10,7 @@ import {
   RULES,
   setOwnRules,
 } from "../../../../lib/methods/mod.ts";
+import type { AnyRule, EvictionMethod } from "../../../../lib/methods/protocol/method.ts";
 import { loadModel } from "../../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
@@ -153,17 +154,20 @@ Deno.test("the file that the guide begins with runs by the command that its page
     setOwnRules([]);
   }));
 
-Deno.test("the guide's rule that sees tokens has at most 15 lines, and runs beside another file's", () =>
+Deno.test("the guide's rule and eviction that see tokens have at most 15 lines, and run beside another file's", () =>
   withFolder(async (folder) => {
     const guide = Deno.readTextFileSync(new URL("../../../../docs/guides/write-a-rule.md", import.meta.url));
-    const files = [...guide.matchAll(/^```ts ignore\n\/\/ (\S+_\S+)\n([^]*?)^```$/mg)].slice(0, 2);
-    const [first, second] = files.map(([, name, text]) => {
+    const files = [...guide.matchAll(/^```ts ignore\n\/\/ (\S+_\S+)\n([^]*?)^```$/mg)].slice(0, 3);
+    const [first, second, third] = files.map(([, name, text]) => {
       Deno.writeTextFileSync(`${folder}/${name}`, text!);
       return { name: name!, path: `${folder}/${name}`, lines: text!.trim().split("\n").length };
     });
-    assert(second!.name === "quiet_words.ts" && second!.lines <= 15, `${second!.lines} lines`);
+    assertEquals([second!.name, third!.name], ["quiet_words.ts", "quiet_heads.ts"]);
+    assert(second!.lines <= 15 && third!.lines <= 15, `${second!.lines}, ${third!.lines} lines`);
     const [given] = guide.match(/(?<=^deno task compare )--rule quiet_words.ts,.*$/m)!;
-    const args = given.replace("quiet_words.ts,short_values.ts", `${second!.path},${first!.path}`).split(" ");
+    const paths = [second!, first!, third!].map(({ path }) => path);
+    const args = given.replace("quiet_words.ts,short_values.ts", paths.join(","))
+      .replace("quiet-words,", "quiet-words,quiet-heads,").split(" ");
     const decisions = `${folder}/rows.json`;
     const small = [
       "--context",
@@ -182,18 +186,29 @@ Deno.test("the guide's rule that sees tokens has at most 15 lines, and runs besi
     const { methods, environment } = JSON.parse(stdout);
     assertEquals(
       methods.map(({ name }: { name: string }) => name).sort(),
-      ["dense", "quiet-words", "random", "short-values", "snapkv"],
+      ["dense", "quiet-heads", "quiet-words", "random", "short-values", "snapkv"],
     );
-    const digests = await Promise.all([second!, first!].map(({ path }) => sha256(Deno.readFileSync(path))));
+    const digests = await Promise.all(paths.map((path) => sha256(Deno.readFileSync(path))));
     assertEquals(environment.ruleSha256, digests.join("+"));
     // No token that is punctuation was evicted, though others were.
     const { columns } = JSON.parse(Deno.readTextFileSync(decisions)),
       { tokenizer } = await loadModel("tiny", new ReferenceBackend());
-    const own = [...columns.method.keys()].filter((row) => columns.method[row] === "quiet-words");
+    const rowsOf = (name: string) => [...columns.method.keys()].filter((row) => columns.method[row] === name);
     const isMark = (row: number) => /^\p{P}+$/u.test(tokenizer.texts([columns.token[row]])[0]!.trim());
-    assert(own.some((row) => isMark(row) && columns.score[row] === -1000));
-    assert(own.every((row) => !isMark(row) || columns.evictedAt[row] === null));
-    assert(own.some((row) => columns.evictedAt[row] !== null));
+    const isKept = (row: number) => columns.evictedAt[row] === null;
+    assert(rowsOf("quiet-words").some((row) => isMark(row) && columns.score[row] === -1000));
+    for (const name of ["quiet-words", "quiet-heads"]) {
+      assert(rowsOf(name).some(isMark));
+      assert(rowsOf(name).every((row) => !isMark(row) || isKept(row)), name);
+      assert(rowsOf(name).some((row) => !isKept(row)), name);
+    }
+    // KV heads of a layer keep different tokens.
+    const keptBy = Map.groupBy(
+      rowsOf("quiet-heads").filter(isKept),
+      (row) => `${columns.layer[row]} ${columns.head[row]}`,
+    );
+    const kept = [...keptBy].map(([head, rows]) => [head, rows.map((row) => columns.position[row]).join()]);
+    assert(new Set(kept.map(([, positions]) => positions)).size > kept.length / 2);
     setOwnRules([]);
   }));
 
@@ -255,6 +270,12 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
       [rule("memory: {}"), 'found "memory", which'],
       [rule("native: 0"), 'found "native", which'],
       [rule('name: "mean"'), 'Cannot take the rule "mean" in: there is a method of that name'],
+      [rule("evicts: true"), 'found an eviction without "reads", expected () => [{ signal: "attention" }]'],
+      [
+        rule('evicts: true, reads: () => ["value"]'),
+        'found "value" in reads(), expected [{ signal: "attention" }], with signals of attention, change, keys, values',
+      ],
+      [rule("evicts: true, reads: () => [], apart: 2"), "found apart 2, expected the fraction of the equal"],
       ["throw new Error('no\\nway');", `Cannot run "${file}": no`],
       ["export const = ;", `Cannot run "${file}": `],
     ];
@@ -276,8 +297,15 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
       Deno.writeTextFileSync(file, rule(`score: ${score}`));
       await takeFiles(flags({ rule: file }));
       const error = `Cannot use the rule in "${file}": ${expected}`;
-      assertThrows(() => ownRules()[0]!.rule.score!(token, token), UsageError, error);
+      assertThrows(() => (ownRules()[0]!.rule as AnyRule).score!(token, token), UsageError, error);
     }
+    Deno.writeTextFileSync(file, rule("evicts: true, reads: () => []").replace("=> 1", "=> [[NaN]]"));
+    assertEquals((await withRule(flags({ rule: file }))).get("side"), ["key"]);
+    assertThrows(
+      () => (ownRules()[0]!.rule as EvictionMethod).score({ at: 32, layer: 2, tokens: [{}] } as never),
+      UsageError,
+      `Cannot use the rule in "${file}": found other scores at token 32 of layer 2 than [row] of one number`,
+    );
     setOwnRules([]);
   }));
 
