@@ -5,22 +5,31 @@
  */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
+import type { EncodedItem } from "../../lib/eval/items/encoded_item.ts";
 import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
+import { ItemScorer } from "../../lib/eval/items/item_scorer.ts";
 import { tabulateItems } from "../../lib/eval/items/item_summary.ts";
-import { wholeOf } from "../../lib/eval/skip_ratio.ts";
+import { addCounts, wholeOf } from "../../lib/eval/skip_ratio.ts";
 import { ownTasks } from "../../lib/eval/tasks/own_task.ts";
-import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
+import { nonCausal, recordOptions, type ResolvedOptions } from "../../lib/methods/bind/options.ts";
 import { ownRulesSha256 } from "../../lib/methods/list.ts";
 import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";
+import type { Pruner } from "../../lib/methods/protocol/pruner.ts";
+import type { Model } from "../../lib/model/model.ts";
 import type { ModelFile } from "../../lib/model/open.ts";
 import { retrievalScores } from "../../lib/model/retrieval.ts";
 import { digestTokenizer } from "../../lib/model/tokenizer/tokenizer.ts";
 import { plural } from "../../lib/plural.ts";
+import { methodName } from "../../lib/plot/trials/trial_label.ts";
+import { retainedOf } from "../../lib/sweep/budgets.ts";
+import { findBudget, withRatio } from "../../lib/sweep/compare/match.ts";
+import { bindAt } from "../../lib/sweep/compare/method_runs.ts";
 import { createFilter } from "../../lib/sweep/filter_from.ts";
 import { encodeStudy, measureStudy } from "../../lib/sweep/study.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
+import { BUDGET, readBudget, tellRatio } from "./cli/flags/budget.ts";
 import { pick } from "./cli/flags/flag.ts";
 import { RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";
@@ -51,11 +60,18 @@ async function readFlags({ values }: Asked) {
   if (method === undefined && values.has("filter-from")) {
     throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
   }
-  const chosen = chooseTasks(values);
+  const budgeted = readBudget(values, method), chosen = chooseTasks(values);
   const texts = await readTexts(values, chosen.filter((task) => !hasItems(task)));
+  if (budgeted !== undefined && texts.length > 0) {
+    throw new UsageError(
+      `Cannot use --budget with ${
+        texts[0]!.task.name
+      }, which reads a text: expected tasks of items (deno task compare has texts)`,
+    );
+  }
   const from = readFilterFlag(values, texts.length > 0);
   const tasks = await readTasks(values, chosen.filter(hasItems));
-  return { request, method, from, texts, tasks, startedAt: new Date().toISOString() };
+  return { request, method, budgeted, from, texts, tasks, startedAt: new Date().toISOString() };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -82,13 +98,12 @@ async function describeRun({ request, method, from }: Flags, file: ModelFile, ba
 }
 
 async function plan(flags: Flags, { values, progress }: Asked) {
-  const { request, method, from } = flags;
+  const { request, from, method: asked } = flags;
   const file = await readModel(values, progress), { config } = file;
-  const items = await planItems(flags.tasks, file, from, method === undefined ? [] : [{ options: method }]);
+  const items = await planItems(flags.tasks, file, from, asked === undefined ? [] : [{ options: asked }]);
   const { planned } = items, encoded = planned.flatMap(({ encoded }) => encoded);
   const backend = await openBackend(request, progress);
-  const conditions = await describeRun(flags, file, backend);
-  tellHostRules(progress, backend, method === undefined ? [] : [method]);
+  tellHostRules(progress, backend, asked === undefined ? [] : [asked]);
   const texts = flags.texts.map((read) => ({ ...read, model: file }));
   const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context));
   const model = openModel(file, backend, request, contexts[0] ?? encodeStudy(texts[0]!), progress);
@@ -102,16 +117,38 @@ async function plan(flags: Flags, { values, progress }: Asked) {
     ...texts.map((read) => `${measureStudy(read).tokens} tokens of ${read.textName}`),
   ].join(", ");
   const loaded = { ...file, model }, context = { backend, retrieval: retrievalScores(loaded) };
-  if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
-  const prunerFor = method && filterFor(createFilter(config, method, from, context));
+  if (asked !== undefined) await tellRetrieval(progress, loaded, [asked]);
+  const bind = (options: ResolvedOptions) => filterFor(createFilter(config, options, from, context));
+  const method = asked && await fitItems(flags, asked, model, encoded, bind);
+  if (method !== undefined && method !== asked) tellRatio(progress, method);
+  const prunerFor = method && bind(method),
+    conditions = await describeRun({ ...flags, method }, file, backend);
   return {
-    ...{ ...flags, texts, file, items, planned, model, conditions, backend, prunerFor },
+    ...{ ...flags, method, texts, file, items, planned, model, conditions, backend, prunerFor },
     filter: method && createFilter(config, method, undefined, context),
     line: `${what}; ${backend.description}`,
   };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
+
+/** The method at the ratio that has the budget over all items together, as their runs are counted. */
+async function fitItems(
+  { budgeted }: Flags,
+  method: ResolvedOptions,
+  model: Model,
+  encoded: readonly EncodedItem[],
+  bind: (options: ResolvedOptions) => (contextTokens: number) => Pruner,
+): Promise<ResolvedOptions> {
+  if (budgeted === undefined) return method;
+  const { ratio } = await findBudget(methodName(recordOptions(method)), method, budgeted, (options) => {
+    const prunerFor = bindAt(() => bind(options));
+    if (prunerFor === undefined) return Promise.resolve(undefined);
+    using scorer = new ItemScorer(model, prunerFor);
+    return Promise.resolve(retainedOf(addCounts(encoded.map((item) => scorer.score(item).usage))));
+  });
+  return withRatio(method, ratio);
+}
 
 /** A row of the result per item. */
 function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, RunScores>) {
@@ -219,6 +256,7 @@ continues, also with other --tasks. Tasks that read a text (perplexity, …) tak
     ...TEXT,
     ...RUN,
     ...METHOD,
+    ...BUDGET,
     ...STUDY,
     ...TABLE,
   },

@@ -12,6 +12,7 @@ import { readText } from "./cli/files.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { type Flags as FlagTable, integer, onOff, pick, rarely, text, under } from "./cli/flags/flag.ts";
 import { RUN, TABLE } from "./cli/flags/flags.ts";
+import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { flagOf, METHOD } from "./cli/flags/method_flags.ts";
 import { type FlagValues, textOf } from "./cli/flags/parse.ts";
@@ -96,6 +97,7 @@ async function readFlags({ values }: Asked) {
   if (showsFull && method === undefined) {
     throw new UsageError("Cannot use --full-model: expected a flag of the method (--method, --preset)");
   }
+  const budgeted = readBudget(values, method);
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
   return {
     request,
@@ -104,6 +106,7 @@ async function readFlags({ values }: Asked) {
     sampling,
     maxTokens,
     method,
+    budgeted,
     prompt,
     chat,
     ignoresEnd: values.has("ignore-end"),
@@ -137,8 +140,8 @@ async function makeTexts(flags: Flags, engine: Engine, progress: Progress, signa
 }
 
 async function printOutcome(
-  { asJson, showsFull, prompt, method, sampling }: Flags,
-  { file, backend, ids }: Engine,
+  { asJson, showsFull, prompt, sampling }: Flags,
+  { file, backend, ids, method }: Engine,
   runs: readonly GeneratedText[],
   progress: Progress,
 ): Promise<void> {
@@ -160,12 +163,12 @@ async function printOutcome(
 
 /** Makes the texts, and shows what they cost. @returns The exit code. */
 async function work(flags: Flags, asked: Asked): Promise<number> {
-  const { method, prompt, chat, maxTokens, request } = flags, { progress } = asked;
+  const { method, budgeted, prompt, chat, maxTokens, request } = flags, { progress } = asked;
   const engine = await openEngine({ ...asked, request }, method, ({ tokenizer, config }) => {
     const ids = encodePrompt(tokenizer, prompt, chat), tokens = ids.length + maxTokens;
     warnOfLength(tokens, config, `${tokens} tokens with the prompt`);
     return ids;
-  });
+  }, budgeted && { budgeted, idsOf: (_, ids) => ids });
   await giveUp("run", "net", "write");
   using interrupt = new Interrupt();
   try {
@@ -201,6 +204,7 @@ user's message, and only the reply is printed. The likeliest token is taken unle
     }),
     ...RUN,
     ...METHOD,
+    ...BUDGET,
     ...under("Choice of tokens", SAMPLING_FLAGS),
     "max-tokens": integer(`most tokens to make (${MAX_TOKENS})`),
     "full-model": onOff("run the full model too, next to the filtered one"),

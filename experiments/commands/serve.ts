@@ -4,11 +4,13 @@
  * See `deno task serve --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
+import { readBuiltinText } from "../../lib/eval/text/mod.ts";
 import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
 import { methodName } from "../../lib/plot/trials/trial_label.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, under } from "./cli/flags/flag.ts";
 import { RUN, SERVER } from "./cli/flags/flags.ts";
+import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { METHOD } from "./cli/flags/method_flags.ts";
 import { textOf } from "./cli/flags/parse.ts";
@@ -25,6 +27,9 @@ import type { Engine } from "./serve/completion.ts";
 import { HttpThread } from "./serve/http.ts";
 import { Service } from "./serve/service.ts";
 
+/** Tokens of the built-in prose on which a method is to have its budget: what clients ask is not known yet. */
+const BUDGET_TOKENS = 1024;
+
 const PORT = 8080, TOGETHER = 8, WAITING = 16;
 
 async function readFlags({ values }: Asked) {
@@ -39,18 +44,22 @@ async function readFlags({ values }: Asked) {
       `Cannot serve ${method.fusion}, ${method.threshold}: it is non-causal, expected another method`,
     );
   }
-  return { request, hostname, port, waiting, together, token, method };
+  return { request, hostname, port, waiting, together, token, method, budgeted: readBudget(values, method) };
 }
 
 /** Serves until a signal comes. @returns The exit code. */
 async function work(flags: Awaited<ReturnType<typeof readFlags>>, asked: Asked): Promise<number> {
-  const { request, hostname, port, waiting, together, token, method } = flags;
+  const { request, hostname, port, waiting, together, token, budgeted } = flags;
   const opened = await openEngine(
     { ...asked, request },
-    method,
+    flags.method,
     ({ tokenizer }) => Int32Array.of(tokenizer.bosId ?? 0),
+    budgeted && {
+      budgeted,
+      idsOf: async ({ tokenizer }) => tokenizer.encode(await readBuiltinText()).slice(0, BUDGET_TOKENS),
+    },
   );
-  const { file: { name: model, tokenizer }, pruner } = opened;
+  const { method, file: { name: model, tokenizer }, pruner } = opened;
   const dense = { model: opened.model, tokenizer, pruner: undefined, batch: new Batch(opened.model) };
   const engines = new Map<string, Engine>([[model, { ...dense, pruner }]]);
   if (pruner !== undefined) engines.set(`${model}/dense`, dense);
@@ -104,6 +113,7 @@ variable TOKENFILTER_TOKEN.`,
     }),
     ...RUN,
     ...METHOD,
+    ...BUDGET,
   },
   permissions: RUNS_MODEL,
   prepare: withRule,

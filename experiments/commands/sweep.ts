@@ -4,8 +4,10 @@
  * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
  * `report.html` to a folder. See `deno task sweep --help`.
  */
+import { UsageError } from "../../lib/errors.ts";
 import { formatMetric, readMetric } from "../../lib/eval/metrics.ts";
-import type { Task } from "../../lib/eval/task.ts";
+import type { Task, TaskTypes } from "../../lib/eval/task.ts";
+import { effectiveKey, recordOptions, type ResolvedOptions } from "../../lib/methods/bind/options.ts";
 import { OPTIONS } from "../../lib/methods/bind/option_table.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import { describeSearch } from "../../lib/plot/reports/search_notes.ts";
@@ -15,19 +17,23 @@ import { collectVerdicts, describeVerdicts } from "../../lib/plot/reports/verdic
 import { methodName, MISSED_NOTE, nameTrials, requestedRatios } from "../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../lib/plural.ts";
 import { SAMPLERS } from "../../lib/search/sampler.ts";
-import { describeStudy, sweepTrials } from "../../lib/sweep/study.ts";
+import { retainedOf } from "../../lib/sweep/budgets.ts";
+import { findBudget, withRatio } from "../../lib/sweep/compare/match.ts";
+import { bindAt } from "../../lib/sweep/compare/method_runs.ts";
+import { binderOf, describeStudy, openStudy, type Study, sweepTrials } from "../../lib/sweep/study.ts";
 import { missesRequested } from "../../lib/sweep/summary.ts";
 import type { SweepProgress } from "../../lib/sweep/trials/runner.ts";
 import { Search } from "../../lib/sweep/trials/search.ts";
 import { StudyTrials } from "../../lib/sweep/trials/trial_source.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
+import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { integer, optional, pick, rarely, under } from "./cli/flags/flag.ts";
 import { MEMORY, QUEUE, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";
 import { readSweepMethods } from "./cli/flags/method.ts";
 import { METHOD } from "./cli/flags/method_flags.ts";
 import { withRule } from "./cli/flags/rule.ts";
-import { expectNoParts, readBudget, readRace, readSearch, SEARCH, shardOf } from "./cli/flags/search.ts";
+import { expectNoParts, readRace, readSearch, readTime, SEARCH, shardOf } from "./cli/flags/search.ts";
 import { openLive, readLivePort } from "./pages/live.ts";
 import { readBackend } from "./cli/machine/backend.ts";
 import { mappedFiles } from "./cli/machine/mapped.ts";
@@ -53,9 +59,22 @@ async function readFlags({ values }: Asked) {
   const request = readBackend(values);
   const jobs = readJobs(values), search = await readSearch(values), race = readRace(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
+  const budgeted = readBudget(values);
+  if (budgeted !== undefined && search !== undefined) {
+    throw new UsageError("Cannot use --budget with a search: expected a grid, whose ratios it replaces");
+  }
   expectNoParts(values, { "sampler tpe": adapts, race: race !== undefined });
   return {
-    ...{ request, jobs, search, race, adapts, budgetMs: readBudget(values), task: readTaskName(values) },
+    ...{
+      request,
+      jobs,
+      search,
+      race,
+      adapts,
+      budgeted,
+      budgetMs: readTime(values),
+      task: readTaskName(values),
+    },
     methods: search === undefined ? shardOf(await readSweepMethods(values), values) : [],
     livePort: readLivePort(values),
     address: await readQueue(values),
@@ -69,12 +88,13 @@ async function plan(flags: Flags, { values, progress, named, held }: Asked) {
   const { request, search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;
   const searching = search && new Search(search, (method) => void tryMethod(config, method));
-  const methods = searching === undefined ? flags.methods : adapts ? [] : shardOf(searching.list(), values);
+  const listed = searching === undefined ? flags.methods : adapts ? [] : shardOf(searching.list(), values);
   const sharesOut = request.choice === "cpu" && request.threads === undefined && !adapts &&
     race === undefined && address === undefined;
-  const wanted = flags.jobs ?? (sharesOut ? jobsFor(methods.length, weights.bytes) : 1);
+  const wanted = flags.jobs ?? (sharesOut ? jobsFor(listed.length, weights.bytes) : 1);
   const threads = request.threads ?? threadsOf(wanted);
-  const started = await startStudy(plan, { ...request, threads }, methods, progress, expectStudy(named));
+  const started = await startStudy(plan, { ...request, threads }, listed, progress, expectStudy(named));
+  const methods = await fitMethods(flags, started.study, listed);
   const shared = mappedFiles().reduce((sum, { size }) => sum + size, 0);
   const own = Math.max(LEAST_JOB_BYTES, Deno.memoryUsage().rss - shared);
   const jobs = request.choice === "cuda"
@@ -100,6 +120,29 @@ async function plan(flags: Flags, { values, progress, named, held }: Asked) {
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
+
+/** The methods of a grid at the ratio of a budget: seeds at that of the first, and ratios that were apart once. */
+async function fitMethods(
+  { budgeted }: Flags,
+  study: Study<TaskTypes>,
+  methods: readonly ResolvedOptions[],
+): Promise<readonly ResolvedOptions[]> {
+  if (budgeted === undefined) return methods;
+  const evaluation = openStudy(study), bind = binderOf(study), fitted: ResolvedOptions[] = [];
+  const spend = async (options: ResolvedOptions) => {
+    const filter = bindAt(() => bind(options));
+    return filter && retainedOf(await evaluation.run(filter));
+  };
+  // The ratio of both sides stays in proportion, so one that filters both differs by it.
+  const groups = Map.groupBy(methods, (method) => effectiveKey({ ...withRatio(method, 0.5), seed: 0n }));
+  for (const group of groups.values()) {
+    const [first] = group as [ResolvedOptions], name = methodName(recordOptions(first));
+    const { ratio } = await findBudget(name, first, budgeted, spend);
+    const own = group.map((method) => withRatio(method, ratio));
+    fitted.push(...new Map(own.map((method) => [effectiveKey(method), method])).values());
+  }
+  return fitted;
+}
 
 function tellProgress(progress: Progress, { headline }: Task): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
@@ -164,7 +207,7 @@ function describeResult({ summary, folder, failed, ranOut }: Result, { study, bu
     `${describePlan(study)}, dense ${headline.name} ${dense}${guessing}.`,
     ...describeSearch(summary),
     ...(ranOut
-      ? [`The budget of ${formatDuration(budgetMs!)} was over before all trials: --resume ${folder} goes on.`]
+      ? [`The time of ${formatDuration(budgetMs!)} was over before all trials: --resume ${folder} goes on.`]
       : []),
   ];
 }
@@ -189,6 +232,7 @@ finished trials; --resume goes on. --space searches ranges, --jobs and --queue d
     ...SEARCH,
     ...RUN,
     ...METHOD,
+    ...BUDGET,
     ...MEMORY,
     jobs: integer(
       "processes for the trials (one per core, each with at least 8 trials, for a model of up to 32 MB; else 1)",

@@ -12,12 +12,14 @@
  * @module
  */
 export {
+  type Budgeted,
   comparedMethods,
   compareMethods,
   compareStudy,
   type Comparison,
   describeStudy,
   encodeStudy,
+  fitBudget,
   type Grid,
   measureImportance,
   openStudy,

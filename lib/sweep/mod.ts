@@ -11,6 +11,7 @@ export * from "./default_grid.ts";
 export * from "./compare/difference.ts";
 export { FIELD, type Fields, findWrongField, optional, trialFields } from "./fields.ts";
 export * from "./filter_from.ts";
+export * from "./fit_budget.ts";
 export * from "./importance.ts";
 export * from "./compare/verdicts.ts";
 export {

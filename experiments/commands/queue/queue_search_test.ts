@@ -71,7 +71,7 @@ Deno.test({
       await using server = await RedisServer.start(folder);
       const out = `${folder}/out`, args = [...SMALL, "--method", "random", "--seed", "1,2,3"];
       const sweep = (...more: string[]) => runProcess("sweep", ...args, ...more, "--queue", server.url);
-      const { code, stdout, stderr } = await sweep("--out", out, "--budget", "0.01s");
+      const { code, stdout, stderr } = await sweep("--out", out, "--time", "0.01s");
       assertEquals([code, stderr], [0, ""]);
       assertStringIncludes(stdout, "was over before all trials");
       assertEquals(readTrials(out), []);

@@ -89,10 +89,7 @@ export async function readFlags({ values }: Asked) {
       `Cannot decode with ${method.fusion}, ${method.threshold}: it is non-causal, expected --phase prefill`,
     );
   }
-  const request = readBackend(asKept), budgeted = readBudget(values);
-  if (budgeted !== undefined && method === undefined) {
-    throw new UsageError("Cannot use --budget without a method: expected --method or --preset");
-  }
+  const request = readBackend(asKept), budgeted = readBudget(values, method);
   return { replayed, asKept, request, phase, chunk, method, source, tracePath, decisionsPath, budgeted };
 }
 

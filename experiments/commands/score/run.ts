@@ -4,20 +4,18 @@ import { UsageError } from "../../../lib/errors.ts";
 import { scoreSequence, type SequenceScore } from "../../../lib/eval/sequence_score.ts";
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";
 import { createPruner } from "../../../lib/methods/bind/create_pruner.ts";
-import { nonCausal, recordOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import { nonCausal, recordOptions } from "../../../lib/methods/bind/options.ts";
 import { ownRules, ownRulesSha256 } from "../../../lib/methods/list.ts";
 import { recordCalibration } from "../../../lib/methods/protocol/calibration.ts";
-import type { Model } from "../../../lib/model/model.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { retrievalScores } from "../../../lib/model/retrieval.ts";
 import { recordTrace } from "../../../lib/plot/plots/one_run/layer_trace.ts";
 import { methodName } from "../../../lib/plot/trials/trial_label.ts";
-import { type Retained, retainedOf } from "../../../lib/sweep/budgets.ts";
-import { type Budgeted, findBudget, withRatio } from "../../../lib/sweep/compare/match.ts";
-import { bindAt } from "../../../lib/sweep/compare/method_runs.ts";
+import { fitBudget } from "../../../lib/sweep/fit_budget.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { writeWhole } from "../cli/files.ts";
 import { tellHostRules } from "../cli/flags/method.ts";
+import { tellRatio } from "../cli/flags/budget.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import { openBackend } from "../cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "../cli/machine/model.ts";
@@ -68,8 +66,10 @@ export async function plan(flags: Flags, { values, progress }: Asked) {
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, asked === undefined ? [] : [asked]);
   const model = openModel(file, backend, feed, feed.runs[0]!.ids, progress);
-  const method = asked && budgeted ? await withBudget(asked, budgeted, { file, model, feed }) : asked;
-  if (method !== asked) progress.line(`Ratio ${showRatio(method!)} retains the budget.`);
+  const method = asked && budgeted
+    ? await fitBudget({ ...file, model }, [feed.runs[0]!.ids], asked, budgeted)
+    : asked;
+  if (method !== asked) tellRatio(progress, method!);
   const recorder = new DecisionRecorder(), record = recordTrace();
   const opened = { file, backend, model, method, tracePath, decisionsPath, recorder, record };
   if (method === undefined) return { ...feed, ...opened };
@@ -91,27 +91,6 @@ export async function plan(flags: Flags, { values, progress }: Asked) {
   const runs = feed.runs.map(({ ids }) => ({ ids, pruner: bind() }));
   return { ...feed, runs, ...opened };
 }
-
-/** The method at the ratio that has a budget on the sequence. @throws {UsageError} If none has. */
-async function withBudget(
-  method: ResolvedOptions,
-  budgeted: Budgeted,
-  { file, model, feed }: { readonly file: ModelFile; readonly model: Model; readonly feed: Feed },
-): Promise<ResolvedOptions> {
-  const { backend } = model, context = { backend, retrieval: retrievalScores({ ...file, model }) };
-  const spend = (options: ResolvedOptions): Promise<Retained | undefined> => {
-    const pruner = bindAt(() => createPruner("token-filtering", file.config, options, context));
-    if (pruner === undefined) return Promise.resolve(undefined);
-    using sequence = model.start(pruner);
-    backend.free(sequence.feed(feed.runs[0]!.ids));
-    return Promise.resolve(retainedOf(sequence.usage()));
-  };
-  const { ratio } = await findBudget(methodName(recordOptions(method)), method, budgeted, spend);
-  return withRatio(method, ratio);
-}
-
-/** The ratio of the side that is filtered. */
-const showRatio = ({ pruneRatio, kvRatio }: ResolvedOptions) => pruneRatio > 0 ? pruneRatio : kvRatio;
 
 export type Plan = Awaited<ReturnType<typeof plan>>;
 

@@ -25,7 +25,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       const begun = `${folder}/begun`, long = `${folder}/long`, path = `${begun}/study.db`;
-      const first = await runProcess("sweep", ...SMALL, ...seeds(4), "--budget", "0.001s", "--out", begun);
+      const first = await runProcess("sweep", ...SMALL, ...seeds(4), "--time", "0.001s", "--out", begun);
       assertEquals([first.code, readTrials(begun).length], [0, 1], first.stderr);
       assertEquals((await runProcess("study", "export", begun, "--out", `${folder}/one.jsonl`)).code, 0);
       const before = readResults(path);

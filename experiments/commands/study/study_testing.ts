@@ -44,7 +44,7 @@ export async function prepareStudy(folder: string, args: readonly string[]): Pro
  * @returns Its path.
  */
 export async function prepareSearch(folder: string, args: readonly string[]): Promise<string> {
-  const search = [...args, "--budget", "0.001s", "--out", `${folder}/search`, "--quiet"];
+  const search = [...args, "--time", "0.001s", "--out", `${folder}/search`, "--quiet"];
   const { code, stderr } = await runTask("sweep", ...search);
   if (code !== 0) throw new Error(stderr);
   return `${folder}/search/study.db`;

@@ -1,4 +1,4 @@
-/** `deno task sweep` with a space, a race, a budget; and Optuna in the lead. */
+/** `deno task sweep` with a space, a race, a limit of time; and Optuna in the lead. */
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { unless } from "../../../lib/testing.ts";
@@ -29,7 +29,7 @@ Deno.test("sweep --space searches, races, ends in time and goes on, to the same 
         ],
         ...["--threads", "1", "--out", `${folder}/${out}`, "--json", ...more],
       );
-    const whole = await search("whole"), first = await search("parts", "--budget", "0.001s");
+    const whole = await search("whole"), first = await search("parts", "--time", "0.001s");
     assertEquals([whole.code, first.code], [0, 0], whole.stderr + first.stderr);
     const summary = JSON.parse(whole.stdout), cut = JSON.parse(first.stdout);
     assertEquals([cut.trials.length, cut.stopped.length], [1, 0]);
@@ -49,7 +49,7 @@ Deno.test("sweep --space searches, races, ends in time and goes on, to the same 
     assertEquals(digests(JSON.parse(rest.stdout)), digests(summary));
   }));
 
-Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, and writes nothing", () =>
+Deno.test("sweep names what is wrong with a space, a limit of time, a race, a queue, and writes nothing", () =>
   withFolder(async (folder) => {
     const file = (name: string, text: string) => {
       Deno.writeTextFileSync(`${folder}/${name}`, text);
@@ -84,8 +84,8 @@ Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, an
       [["--trials", "5"], "Cannot use --trials without a search"],
       [["--patience", "5"], "Cannot use --patience without --queue"],
       [["--race", "wild"], '--race "wild": expected one of sequential, halving'],
-      [["--budget", "0m"], "--budget 0m: expected a time above 0 such as 20m"],
-      [["--budget", "soon"], "--budget soon: expected a time above 0"],
+      [["--time", "0m"], "--time 0m: expected a time above 0 such as 20m"],
+      [["--time", "soon"], "--time soon: expected a time above 0"],
     ];
     for (const [args, expected] of cases) {
       const error = await sweep.main([...args, ...out]).then(() => undefined, (error) => error);

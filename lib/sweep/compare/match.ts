@@ -14,7 +14,9 @@ const MATCHED = { cache: "cache", pairs: "pairs", flops: "attentionFlops" } as c
 export type Match = keyof typeof MATCHED | "own";
 /** A budget that is asked for: the retained fraction of the full model's. */
 export interface Budgeted {
-  readonly match: keyof typeof MATCHED;
+  /** Bytes of keys and values, pairs of a query and a key, or operations of attention. */
+  readonly match: "cache" | "pairs" | "flops";
+  /** In (0, 1). */
   readonly target: number;
 }
 

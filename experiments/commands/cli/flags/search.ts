@@ -1,4 +1,4 @@
-/** Flags of a search, of a race and of a time budget: `--space`, `--sampler`, `--race`, `--budget`. */
+/** Flags of a search, of a race and of a limit of time: `--space`, `--sampler`, `--race`, `--time`. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { type RaceName, RACES } from "../../../../lib/search/race.ts";
 import { type SamplerName, SAMPLERS } from "../../../../lib/search/sampler.ts";
@@ -45,7 +45,7 @@ export const SEARCH = {
       } (loss; where a ratio varies loss,attentionFlops)`,
     ),
     "at-most": text("A=X,…", "upper limits of objectives for a trial: attentionFlops=0.6"),
-    budget: text("TIME", "start no trial once a time is over: 20m, 90s, 1h30m"),
+    time: text("TIME", "start no trial once a time is over: 20m, 90s, 1h30m"),
     shard: text("I/N", "run only every Nth trial from the Ith on; the parts' studies can be joined"),
   }),
 } satisfies Flags;
@@ -140,14 +140,14 @@ function readLimits(values: FlagValues): SearchRequest["limits"] {
 
 const UNITS = [["h", 3_600_000], ["m", 60_000], ["s", 1000]] as const;
 
-/** Milliseconds of `--budget`: `20m`, `90s`, `1h30m`. @throws {UsageError} If it is no time, or none at all. */
-export function readBudget(values: FlagValues): number | undefined {
-  const text = textOf(values, "budget");
+/** Milliseconds of `--time`: `20m`, `90s`, `1h30m`. @throws {UsageError} If it is no time, or none at all. */
+export function readTime(values: FlagValues): number | undefined {
+  const text = textOf(values, "time");
   if (text === undefined) return undefined;
   const parts = text.match(/^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$/);
   const ms = UNITS.reduce((sum, [, unit], i) => sum + Number(parts?.[i + 1] ?? 0) * unit, 0);
   if (ms > 0) return ms;
-  throw new UsageError(`Cannot use --budget ${text}: expected a time above 0 such as 20m, 90s or 1h30m`);
+  throw new UsageError(`Cannot use --time ${text}: expected a time above 0 such as 20m, 90s or 1h30m`);
 }
 
 /** The race of `--race`; undefined = none. @throws {UsageError} If there is no such race. */
