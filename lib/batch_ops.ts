@@ -3,6 +3,7 @@
  *
  * A batch has slots, one a sequence; a slot whose position is negative is idle: nothing of it is read or written.
  */
+import type { AttentionArgs } from "./backend.ts";
 import type { LayerSpec, LayerState } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
 
@@ -55,6 +56,21 @@ export interface BatchKeys {
   readonly keep: Tensor;
   /** Numbers behind the decisions, as in {@linkcode BatchDecisions}. */
   readonly columns?: Tensor;
+}
+
+/** By how much outputs would change without keys: numbers of the queries of a block of tokens, [batch, Q, K]. */
+export interface BatchChanges {
+  /**
+   * As `AttentionChanges` has it, f64: the query at position i fills row i % Q, of the key at position j the place j % K. What
+   * it does not attend to gets 0.
+   */
+  readonly out: Tensor;
+  /** Weights of the heads of the queries, [numHeads] f32. */
+  readonly headWeights: Tensor;
+  /** Position of each sequence's first key that is read, [batch] i32: less than K before any query. */
+  readonly first: Tensor;
+  /** Of keys fewer positions before the query than this, nothing need be written. */
+  readonly distance: number;
 }
 
 /** Keys and values of one token of every sequence, of one layer, before its attention. */
@@ -114,6 +130,8 @@ export interface BatchOps {
   /**
    * Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim], `positions` [batch] i32. A query at
    * position i attends to keys at j > i - window, in the recent window too; with window 0, the default, to all.
+   *
+   * @param more `kvPlaces` as `AttentionArgs` has it; and room for what outputs would change without keys
    */
   attentionDecode(
     cache: BatchCache,
@@ -123,6 +141,7 @@ export interface BatchOps {
     scale: number,
     out: Tensor,
     window?: number,
+    more?: Pick<AttentionArgs, "kvPlaces"> & { readonly changes?: BatchChanges | undefined },
   ): void;
   /** positions += 1 where not negative, [batch] i32. */
   advance(positions: Tensor): void;

@@ -120,11 +120,31 @@ export function decodeOps(context: CudaContext, backend: Device): BatchOps {
       context.call("tkf_filter_observe_batch", { ...args, batch, output, residual });
     },
 
-    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0) {
+    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0, more = {}) {
+      const { kvPlaces, changes } = more, numKvHeads = cache.keys.shape[2]!;
       const [, heads] = expectTensor("queries", queries, "f32", [-1, -1, -1]), { keep } = decisions;
       expectTensor("out", out, "f32", queries.shape);
-      const rows = { queries, out, positions, keep, heads, window, scale };
-      context.call("tkf_attention_decode", { cache: cacheArgs(cache), ...rows });
+      const [, changeRows, changeKeys] = changes
+        ? expectTensor("changes", changes.out, "f64", [queries.shape[0]!, -1, -1])
+        : [];
+      context.call("tkf_attention_decode", {
+        cache: cacheArgs(cache),
+        queries,
+        out,
+        positions,
+        keep,
+        kv_places: kvPlaces?.places ?? null,
+        changes: changes?.out ?? null,
+        head_weights: changes?.headWeights ?? null,
+        first: changes?.first ?? null,
+        heads,
+        query_kv_heads: kvPlaces?.of ?? numKvHeads,
+        window,
+        change_rows: changeRows ?? 0,
+        change_keys: changeKeys ?? 0,
+        change_distance: changes?.distance ?? 0,
+        scale,
+      });
     },
 
     advance(positions) {

@@ -6,7 +6,7 @@ import { type DType, DTYPES } from "../../lib/dtype.ts";
 import type { Tensor } from "../../lib/tensor.ts";
 
 /** ABI version that this code is of, `TKF_ABI_VERSION`. */
-export const ABI_VERSION = 8;
+export const ABI_VERSION = 9;
 
 /** Statuses of the C ABI, `TKF_STATUS_…`. */
 export const STATUS = {

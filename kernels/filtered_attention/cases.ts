@@ -334,9 +334,22 @@ export const CALLS: Calls = {
   },
   tkf_attention_decode(d) {
     const batch = d.size(4), kv_heads = d.from(1, 2), head_dim = d.pick([1, 3, 16, 33, 64, 80, 128, 256]);
-    const cache = drawCache(d, batch, kv_heads, head_dim, d.pick(FLOATS)), heads = kv_heads * d.from(1, 4);
+    const isPart = d.pick([false, true]), query_kv_heads = kv_heads + (isPart ? 1 : 0);
+    const cache = drawCache(d, batch, kv_heads, head_dim, d.pick(FLOATS)),
+      heads = query_kv_heads * d.from(1, 4);
+    const change_rows = d.from(1, 9), change_keys = d.from(1, 70), count = batch * change_rows * change_keys;
+    const shown = {
+      changes: d.room("f64", count),
+      head_weights: d.floats(heads),
+      first: d.indices(batch, 60, -1),
+    };
     const queries = d.floats(batch * heads * head_dim), out = d.room("f32", batch * heads * head_dim);
     const rows = { positions: d.indices(batch, 60, -1), keep: d.flags(batch), window: d.below(20) };
-    return { cache, queries, out, ...rows, heads, scale: 0.25 };
+    return {
+      ...{ cache, queries, out, ...rows, heads, query_kv_heads, scale: 0.25 },
+      kv_places: isPart ? Int32Array.from({ length: kv_heads }, (_, i) => i + 1) : null,
+      ...d.pick([{ changes: null, head_weights: null, first: null }, shown]),
+      ...{ change_rows, change_keys, change_distance: d.below(9) },
+    };
   },
 };

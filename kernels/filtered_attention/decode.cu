@@ -96,13 +96,26 @@ int32_t decode_queries(tkf_context* context, const tkf_attention_filtered_args& 
 bool check_args(Check& check, const tkf_attention_decode_args& a) {
   const tkf_kv_cache& c = a.cache;
   check_cache(check, c);
-  check_heads(check, a.heads, c.kv_heads, a.scale);
+  const bool some = a.kv_places.data != nullptr;
+  if (some) {
+    check.size("kv_heads", c.kv_heads, 1, a.query_kv_heads);
+    check.array<int32_t>("kv_places", a.kv_places, {c.kv_heads});
+  }
+  check_heads(check, a.heads, some ? a.query_kv_heads : c.kv_heads, a.scale);
   check.size("window", a.window, 0, INT32_MAX);
   check.size("capacity + recent", c.capacity + c.recent, 0, INT32_MAX);
   check.array<float>("queries", a.queries, {c.batch, a.heads, c.head_dim});
   check.array<float>("out", a.out, {c.batch, a.heads, c.head_dim});
   check.array<int32_t>("positions", a.positions, {c.batch});
   check.array<uint8_t>("keep", a.keep, {c.batch});
+  if (a.changes.data != nullptr) {
+    check.size("change_rows", a.change_rows, 1, INT32_MAX);
+    check.size("change_keys", a.change_keys, 1, INT32_MAX);
+    check.size("change_distance", a.change_distance, 0, INT32_MAX);
+    check.array<double>("changes", a.changes, {c.batch, a.change_rows, a.change_keys});
+    check.array<float>("head_weights", a.head_weights, {a.heads});
+    check.array<int32_t>("first", a.first, {c.batch});
+  }
   return c.batch > 0;
 }
 
@@ -116,7 +129,12 @@ int32_t on_cuda::attention_decode(tkf_context* context, const tkf_attention_deco
   job.stride[1] = c.recent;
   job.num_rows[0] = static_cast<int>(c.capacity);
   job.num_rows[1] = c.recent;
-  return attention::run_decode(context, job, c.dtype);
+  job.kv_places = as<int32_t>(a.kv_places);
+  if (job.kv_places != nullptr) job.group = a.heads / a.query_kv_heads;
+  const bool shows = a.changes.data != nullptr;
+  if (shows && !attention::take_log_sums(context, c.batch, &job)) return TKF_STATUS_STATE;
+  const int32_t status = attention::run_decode(context, job, c.dtype);
+  return shows && status == TKF_STATUS_OK ? attention::launch_changes(context, a, job) : status;
 }
 
 }  // namespace tkf

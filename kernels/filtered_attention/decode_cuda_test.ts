@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { OpenDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
+import type { Backend } from "../../lib/backend.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
-import { roundTo, tensorOf } from "./cases.ts";
+import { normals, roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference } from "./testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./batch_cases.ts";
 
@@ -89,7 +91,11 @@ function place({ context, backend }: OpenDevice, d: Decode) {
     ...{ head_dim: c.headDim, dtype: c.dtype, recent: c.recent },
   };
   const rows = { queries: on(d.queries), out, positions: on(d.positions), keep: on(d.keep) };
-  const numbers = { heads: c.numKvHeads * c.group, window: c.window, scale: scaleOf(c) };
+  const numbers = {
+    ...{ heads: c.numKvHeads * c.group, query_kv_heads: c.numKvHeads, window: c.window, scale: scaleOf(c) },
+    ...{ kv_places: null, changes: null, head_weights: null, first: null },
+    ...{ change_rows: 0, change_keys: 0, change_distance: 0 },
+  };
   return {
     counts,
     run: () => context.call("tkf_attention_decode", { cache, ...rows, ...numbers }),
@@ -116,6 +122,66 @@ testInEveryOrder(
     return decodes.length;
   },
 );
+
+testOnDevice("attentionDecode() of some KV heads gives what the reference gives, changes too", (device) => {
+  const cases = decodeCases(), { backend } = device;
+  for (const c of [cases[0]!, ...cases.filter(({ window }) => window > 3), cases.at(-1)!]) {
+    const d = prepare(c), batch = c.tokens.length, heads = (c.numKvHeads + 1) * c.group, places = [0, 2];
+    const rows = [batch, 8, 40], shape = [batch, heads, c.headDim];
+    const queries = hostTensor("f32", shape, roundTo(c.dtype, shape, normals(5)));
+    const cached = (x: HostTensor, count: number) => ({
+      ...x,
+      shape: [batch, count, c.numKvHeads, c.headDim],
+    });
+    const at = (x: HostTensor, count: number) => ({ ...x, shape: [batch, count] });
+    const kept = [...d.keep.data].flatMap((keep, slot) => keep ? [slot] : []),
+      i32 = (values: number[]) => hostTensor("i32", [values.length], Int32Array.from(values));
+    const run = (on: Backend) => {
+      const up = (x: HostTensor) => on.upload({ ...x, data: x.data.slice() } as HostTensor);
+      const out = up(tensorOf("f32", shape, () => NaN));
+      const changes = {
+        out: up(hostTensor("f64", rows, new Float64Array(batch * 320).fill(-7))),
+        headWeights: up(tensorOf("f32", [heads], (i) => 1 + i)),
+        first: up(i32(c.tokens.map((tokens) => Math.max(0, tokens - 30)))),
+        distance: 3,
+      };
+      on.attentionDecode(
+        {
+          keys: up(cached(d.keys, d.capacity)),
+          values: up(cached(d.values, d.capacity)),
+          positions: up(at(d.keyPositions, d.capacity)),
+          counts: up(d.counts),
+          recentKeys: up(cached(d.recentKeys, c.recent)),
+          recentValues: up(cached(d.recentValues, c.recent)),
+          recentPositions: up(at(d.recentPositions, c.recent)),
+        },
+        up(queries),
+        up(d.positions),
+        {
+          keep: up(d.keep),
+          kept: up(i32([...kept, ...Array(batch - kept.length).fill(0)])),
+          keptCount: up(i32([kept.length, 0])),
+        },
+        scaleOf(c),
+        out,
+        c.window,
+        { kvPlaces: { places: up(i32(places)), of: c.numKvHeads + 1 }, changes },
+      );
+      return { out: f32Data(on.read(out)), changes: on.read(changes.out).data as Float64Array };
+    };
+    const want = run(new ReferenceBackend()), found = run(backend);
+    assert(difference(found.out, want.out) <= BAR[c.dtype], nameOf(c));
+    let most = 0;
+    want.changes.forEach((x, i) => {
+      assert(
+        Math.abs(found.changes[i]! - x) <= 1e-3 * Math.abs(x) + 1e-6,
+        `${nameOf(c)}: ${found.changes[i]}, not ${x}`,
+      );
+      most = Math.max(most, x);
+    });
+    assert(most > 0.01 && want.changes.includes(-7) && want.changes.includes(0), `${most}`);
+  }
+});
 
 testSameInEveryOrder("tkf_attention_decode is the same in all thread orders", 3, (device) => {
   const base = decodeCases()[0]!;

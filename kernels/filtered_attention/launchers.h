@@ -22,18 +22,23 @@ inline float* take_partial(tkf_context* context, const AttentionJob& job, size_t
   return all == nullptr ? nullptr : static_cast<float*>(all) + job.log_room;
 }
 
-// Takes it for log_sums, where a call asks for shares. False where there is too little (cuda_short).
-inline bool take_log_sums(tkf_context* context, const tkf_attention_filtered_args& a, AttentionJob* job) {
-  if (a.num_shares == 0) return true;
-  job->log_room = (a.num_queries * a.heads + 3) / 4 * 4;  // pairs of floats may follow
+// Takes it for log_sums of some queries, where a call asks for shares. False where there is too little (cuda_short).
+inline bool take_log_sums(tkf_context* context, int64_t num_queries, AttentionJob* job) {
+  job->log_room = (num_queries * job->heads + 3) / 4 * 4;  // pairs of floats may follow
   const size_t bytes = static_cast<size_t>(job->log_room) * sizeof(float);
   job->log_sums = static_cast<float*>(cuda_workspace(context, bytes));
   if (job->log_sums == nullptr) cuda_short(context, bytes);
   return job->log_sums != nullptr;
 }
+inline bool take_log_sums(tkf_context* context, const tkf_attention_filtered_args& a, AttentionJob* job) {
+  return a.num_shares == 0 || take_log_sums(context, a.num_queries, job);
+}
 
 // Fills shares, and changes where a call asks for them, once attention has filled out and log_sums.
 int32_t launch_shares(tkf_context* context, const tkf_attention_filtered_args& a);
+
+// Likewise changes of decode. `attended`: the job that has filled out and log_sums.
+int32_t launch_changes(tkf_context* context, const tkf_attention_decode_args& a, const AttentionJob& attended);
 
 // Plans splits for tiles of `rows` rows, `at_once` of whose blocks a multiprocessor holds, and takes the workspace that
 // they need. A function of shapes and of the device alone, so that calls of the same shapes round alike. False, and

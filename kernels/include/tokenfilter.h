@@ -22,7 +22,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 8
+#define TKF_ABI_VERSION 9
 
 /* Statuses. */
 #define TKF_STATUS_OK 0

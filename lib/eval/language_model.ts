@@ -13,7 +13,7 @@ export type EvaluatedSequence =
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<
   BatchDecoder,
-  "begin" | "step" | "keep" | "kvKeep" | "usageOf" | typeof Symbol.dispose
+  "begin" | "step" | "keep" | "kvKeep" | "judged" | "usageOf" | typeof Symbol.dispose
 >;
 
 /** @internal A language model, reduced to the members that evaluation needs. */

@@ -177,9 +177,10 @@ function stepThrough(
     const logits = decoder.step(ids.slice(t, t + 1));
     if (t + 1 < count) nll.set(backend.nll(logits, backend.row(targets, t)), t);
     decoder.keep().forEach((kept, layer) => keep[layer]![t] = kept);
-    if (t < judged) decoder.kvKeep().forEach((kept, i) => kvKeep[i]![t] = kept);
+    if (t < judged && keySide!.specs) decoder.kvKeep().forEach((kept, i) => kvKeep[i]![t] = kept);
     onFeed?.(t + 1);
   }
+  decoder.judged(0)?.forEach((mask, layer) => kvKeep[kvLayers.indexOf(layer)] = mask);
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
   const ending = kvKeep.map((mask) => endingOf(mask, pruner!.spans));
@@ -189,7 +190,7 @@ function stepThrough(
     return [ends];
   });
   const tallies = keep.map((mask, layer) => {
-    const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
+    const tally = new LayerTally(pruner, config.layers?.[layer]?.window, keySide?.heads?.get(layer));
     tally.drop(ending[kvLayers.indexOf(layer)]?.map(({ end }) => end) ?? []);
     tally.take(mask);
     return tally;

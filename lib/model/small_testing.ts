@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { toF16 } from "../math/half.ts";
-import { createPruner, type Pruner, type PrunerContext, type TokenFilterOptions } from "../methods/mod.ts";
+import { createPruner, type MethodOptions, type Pruner, type PrunerContext } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor } from "../tensor.ts";
 import type { ModelConfig } from "./config/config.ts";
@@ -69,7 +69,8 @@ export const truth = new Model(CONFIG, weights, new CheckedReference());
 export const ids = (count: number, seed = 0) =>
   Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);
 /** Token Filtering for the model: all layers, a warm-up of 8. */
-export const filtering = (options: TokenFilterOptions, backend?: PrunerContext["backend"]): Pruner =>
+export const filtering = (options: MethodOptions, backend?: PrunerContext["backend"]): Pruner =>
   createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, {
+    retrieval: () => [0.1, 0.9, 0.2, 0.3, 0.5, 0.8], // of KV heads
     ...(backend && { backend }),
   });

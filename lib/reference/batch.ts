@@ -160,7 +160,8 @@ export function batchOps(ops: SequenceOps): BatchOps {
       }
     },
 
-    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0): void {
+    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0, more = {}): void {
+      const { kvPlaces, changes } = more;
       const recent = Math.min(cache.recentPositions.shape[1]!, window === 0 ? Infinity : window - 1);
       const reach = hostTensor("i32", [1], Int32Array.of(window - 1)); // -1: all
       for (const slot of keptSlots(decisions)) {
@@ -169,13 +170,17 @@ export function batchOps(ops: SequenceOps): BatchOps {
         const seen = Array.from(ring.keys())
           .filter((i) => ring[i]! >= 0 && position - ring[i]! <= recent)
           .sort((a, b) => ring[a]! - ring[b]!);
+        const numKeys = hostData(cache.counts)[slot]!, keyPositions = row(cache.positions, slot);
+        const from = changes && hostData(changes.first)[slot]!;
+        const read = keyPositions.data.subarray(0, numKeys).filter((at) => at >= (from ?? Infinity));
+        const room = () => emptyTensor("f64", [1, read.length]), changed = room();
         ops.attention({
           queries: one(queries),
           queryPositions: one(positions),
           keys: row(cache.keys, slot),
           values: row(cache.values, slot),
-          keyPositions: row(cache.positions, slot),
-          numKeys: hostData(cache.counts)[slot]!,
+          keyPositions,
+          numKeys,
           recentKeys: take(row(cache.recentKeys, slot), seen),
           recentValues: take(row(cache.recentValues, slot), seen),
           recentPositions: take(row(cache.recentPositions, slot), seen),
@@ -184,7 +189,17 @@ export function batchOps(ops: SequenceOps): BatchOps {
           windows: reach,
           scale,
           out: one(out),
+          ...(kvPlaces && { kvPlaces }),
+          ...(changes && {
+            shares: room(),
+            shareDistance: changes.distance,
+            changes: { out: changed, headWeights: changes.headWeights },
+          }),
         });
+        if (changes === undefined) continue;
+        const [, rows, places] = changes.out.shape as [number, number, number];
+        const to = hostData(changes.out), at = (slot * rows + position % rows) * places;
+        read.forEach((key, i) => to[at + key % places] = changed.data[i]!);
       }
     },
 

@@ -74,13 +74,16 @@ function createKeySide(
 ): KeySide {
   const filter = bindFilter(shape, options, "keys", backend), heads = headsOf(filter.specs);
   const isDense = !filtersQueries(options);
-  const readings = readingsOf(readsOf(rule, options), options.recent, isDense), waits = readings.length > 0;
+  const reads = readsOf(rule, options), readings = readingsOf(reads, options.recent, isDense);
+  const waits = readings.length > 0,
+    isOfChanges = isDense && waits && reads.every((name) => name === "change");
   return {
     layers: filter.layers,
     needs: keyState === "pre-rope" ? ["pre-rope keys"] : [],
     ...(waits && { asks: asksOf(sourcesOf(readings, filter.layers, shape.numLayers), true) }),
     at: waits ? "block" : policyOf(options).whole ? "prefill" : "arrival",
     ...(heads && { heads }),
+    ...(isOfChanges && trace === undefined && { readsChangesOnly: true }),
     // A device decides for all heads of a layer alike.
     ...(trace === undefined && heads === undefined && rule.native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>

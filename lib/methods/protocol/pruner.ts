@@ -127,6 +127,11 @@ export interface Side<Seen = Outcomes> {
 
 /** @internal The side that selects keys and values to evict, independently of the attention that is computed. */
 export interface KeySide extends Side<Signals> {
+  /**
+   * Whether it reads nothing but `change`, of its own layers' keys that are not decided yet, and no trace receives its
+   * decisions: a batch can then be judged by what a device notes.
+   */
+  readonly readsChangesOnly?: true;
   /** By layer, of the model's, what it reads of it beyond a view. */
   readonly asks?: ReadonlyMap<number, LayerAsk>;
   start(chunk?: number): KeySequence;

@@ -202,6 +202,8 @@ export class ModelSequence implements Disposable {
    */
   exportState(): {
     readonly caches: readonly LayerCache[];
+    /** By layer, those of all its KV heads: of the heads that keep everything first. */
+    readonly groups: readonly (readonly LayerCache[])[];
     readonly states: readonly LayerState[] | undefined;
     readonly judge: KeyJudge | undefined;
     readonly pruner: Pruner | undefined;
@@ -209,6 +211,7 @@ export class ModelSequence implements Disposable {
     this.#expectHeld();
     return {
       caches: this.#layers.map(({ cache }) => cache),
+      groups: this.#layers.map(cachesOf),
       states: this.#decider?.states,
       judge: this.#judge,
       pruner: this.#pruner,

@@ -1,11 +1,13 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
-import type { BatchCache, BatchStates, RecordedWork } from "../../../batch_ops.ts";
+import type { AttentionArgs } from "../../../backend.ts";
+import type { BatchCache, BatchRows, BatchStates, RecordedWork } from "../../../batch_ops.ts";
 import { byteSize, CACHE_DTYPES, type CacheDType } from "../../../dtype.ts";
 import { expectInstance, expectInteger, expectName, expectOptions } from "../../../errors.ts";
 import type { LayerState } from "../../../filter/layer.ts";
 import { preparationOf, type Pruner, takesWhole } from "../../../methods/protocol/pruner.ts";
-import { expectIds, hostTensor, type Tensor } from "../../../tensor.ts";
+import { countOf, expectIds, hostTensor, type Tensor } from "../../../tensor.ts";
 import {
+  type BatchHeads,
   type BatchLayer,
   createBatchCache,
   createBatchDecisions,
@@ -19,6 +21,8 @@ import { createForwardPass } from "../../architectures/mod.ts";
 import type { Addend, ForwardPass, LayerRows, RunModel } from "../forward_pass.ts";
 import { needsOf } from "../layer_attention.ts";
 import { ModelSequence } from "../sequence.ts";
+import { headWeights } from "../signals.ts";
+import { type JudgedLayer, roomOf, SlotJudge } from "./slot_judge.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "../usage.ts";
 
 /** @internal Sizes and types of a {@linkcode BatchDecoder}. */
@@ -53,7 +57,8 @@ export function batchUnsupportedReason(pruner: Pruner | undefined): string | und
   if (pruner.layers.length > 0 && pruner.specs === undefined) {
     return `the method "${pruner.name}" decides on the host, or is traced`;
   }
-  if (pruner.keySide !== undefined && pruner.keySide.specs === undefined) {
+  const { keySide } = pruner;
+  if (keySide !== undefined && keySide.specs === undefined && !keySide.readsChangesOnly) {
     return "keys and values are decided on the host, or traced";
   }
   return undefined;
@@ -72,6 +77,8 @@ export class BatchDecoder implements Disposable {
   readonly #layers: readonly BatchLayer[];
   readonly #keep: Tensor;
   readonly #kvKeep: Tensor;
+  /** Where the host decides keys: what judges those of each slot. */
+  readonly #judges: (SlotJudge | undefined)[] = [];
   readonly #ids: Tensor;
   readonly #positions: Tensor;
   readonly #x: Tensor;
@@ -134,8 +141,15 @@ export class BatchDecoder implements Disposable {
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
     const { config } = this.#model, { cacheDType } = this.#options;
     const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
-    const rows = tallies.reduce((sum, _, layer) => sum + this.#rowsOf(layer) + this.#ringRows, 0);
-    const allocatedBytes = rows * rowBytes;
+    const allocatedBytes = this.#layers.reduce(
+      (sum, { cache, heads }) =>
+        (heads?.map((own) => own.cache) ?? [cache]).reduce(
+          (own, { keys: { shape } }) =>
+            own + (shape[1]! + this.#ringRows) * rowBytes * shape[2]! / config.numKvHeads,
+          sum,
+        ),
+      0,
+    );
     const { parameters: parametersDense } = this.#model;
     return usageOf(config, tallies, { rowBytes, allocatedBytes, parametersDense }, tokens);
   }
@@ -162,10 +176,12 @@ export class BatchDecoder implements Disposable {
         `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
       );
     }
-    const { caches, states, judge, pruner } = sequence.exportState();
+    const { groups, states, judge, pruner } = sequence.exportState();
     const isOther = (pruner === undefined) !== (this.#pruner === undefined) ||
-      this.#layers.some(({ states: own, keys }) =>
-        own !== undefined && states === undefined || keys !== undefined && judge?.states === undefined
+      this.#layers.some(({ states: own, keys, changes, heads }, layer) =>
+        own !== undefined && states === undefined || keys !== undefined && judge?.states === undefined ||
+        changes !== undefined && !pruner!.keySide?.readsChangesOnly ||
+        (heads?.length ?? 1) !== groups[layer]!.length
       );
     if (isOther) {
       const name = pruner?.name ?? "dense", expected = "expected one of the method of this decoder";
@@ -173,18 +189,26 @@ export class BatchDecoder implements Disposable {
     }
     for (const layer of this.#layers.keys()) {
       // A token more than a sequence has must fit.
-      const { count } = caches[layer]!.kept, rows = this.#rowsOf(layer);
+      const { count } = groups[layer]!.at(-1)!.kept, rows = this.#rowsOf(layer);
       if (count < rows) continue;
       throw new RangeError(
         `Cannot admit a sequence of ${count} rows in layer ${layer}: expected fewer than the ${rows} of its cache`,
       );
     }
-    for (const [layer, { cache, states: own, keys }] of this.#layers.entries()) {
-      const positions = this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
+    for (const [layer, { cache, heads, states: own, keys }] of this.#layers.entries()) {
+      const caches = heads?.map((own) => own.cache) ?? [cache];
+      const [positions] = groups[layer]!.map(({ kept, recent }, i) =>
+        this.#admitCache(slot, caches[i]!, kept, recent)
+      ).reverse() as [Int32Array<ArrayBuffer>];
       if (own !== undefined) this.#writeState(own, slot, states![pruner!.layers.indexOf(layer)]!);
       if (keys === undefined) continue;
       this.#writeState(keys.states, slot, judge!.states![pruner!.keySide!.layers.indexOf(layer)]!);
       this.#writeRow(keys.ends, slot, "i32", endsOf(positions, judge!.ending(layer)));
+    }
+    if (this.#pruner?.keySide?.readsChangesOnly) {
+      const own = new SlotJudge(this.#model.backend, slot, this.#pruner.spans, judge!, sequence.length);
+      for (const judged of this.#judged) own.admit(judged, groups[judged.layer]!.at(-1)!.kept);
+      this.#judges[slot] = own;
     }
     this.#lengths[slot] = sequence.length;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(sequence.length));
@@ -201,6 +225,7 @@ export class BatchDecoder implements Disposable {
     this.#expectOpen();
     expectInteger("slot", slot, 0, this.#options.batch - 1);
     this.#lengths[slot] = -1;
+    this.#judges[slot] = undefined;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(-1));
   }
 
@@ -230,6 +255,7 @@ export class BatchDecoder implements Disposable {
       expectIds(known, this.#model.config.vocabSize);
       backend.write(this.#ids, hostTensor("i32", [batch], known));
     }
+    this.#lengths.forEach((length, slot) => this.#judges[slot]?.begin(length, this.#judged));
     // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
     if (this.#steps === 0 || backend.record === undefined) this.#enqueue();
     else (this.#recorded ??= backend.record(() => this.#enqueue())).launch();
@@ -273,6 +299,15 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
+   * As `ModelSequence.kvKeep`, of a slot, where the host decides keys, or undefined: then {@linkcode kvKeep} has nothing to
+   * say of them.
+   */
+  judged(slot: number): ReadonlyMap<number, Uint8Array<ArrayBuffer>> | undefined {
+    this.#expectOpen();
+    return this.#judges[slot]?.keep(this.#lengths[slot]!);
+  }
+
+  /**
    * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. Later calls throw an
    * `Error`; a second dispose does nothing.
    */
@@ -306,17 +341,28 @@ export class BatchDecoder implements Disposable {
   /** Attention of the next token of every sequence; those that are kept stay in their rows. */
   #attend(rows: LayerRows, pass: ForwardPass): Addend {
     const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
-    const { cache, states, keys, decisions } = this.#layers[rows.layer]!;
+    const { cache, heads, states, keys, changes, decisions } = this.#layers[rows.layer]!;
     const { window } = layerConfig(this.#model.config, rows.layer);
     const asked = pruner?.needs.includes("queries") ? rows : { ...rows, queries: undefined };
-    backend.kvFilterStep(states, cache, asked, pruner?.skipped.cached ?? false, decisions);
+    const append = (cache: BatchCache, rows: BatchRows) =>
+      backend.kvFilterStep(states, cache, rows, pruner?.skipped.cached ?? false, decisions);
+    for (const own of heads ?? []) append(own.cache, this.#rowsOfHeads(rows, own, pass));
+    if (heads === undefined) append(cache, asked);
     if (keys !== undefined) backend.kvKeyStep(keys, cache, asked);
     const output = pass.attendRows(rows, {
       positions,
       only: decisions,
       select: (_, x) => x,
-      attend: (queries, out, scale) =>
-        backend.attentionDecode(cache, queries, positions, decisions, scale, out, window),
+      attend: (queries, out, scale) => {
+        const attend = (own: BatchCache, kvPlaces?: AttentionArgs["kvPlaces"]) =>
+          backend.attentionDecode(own, queries, positions, decisions, scale, out, window, {
+            ...(kvPlaces && { kvPlaces }),
+            changes: own === cache ? changes : undefined,
+          });
+        if (heads === undefined) return attend(cache);
+        const of = this.#model.config.numKvHeads;
+        for (const own of heads) attend(own.cache, { places: own.places, of });
+      },
     });
     if (states !== undefined && pruner!.needs.includes("outputs")) {
       backend.kvFilterObserveBatch(states, decisions, output, residual);
@@ -324,18 +370,54 @@ export class BatchDecoder implements Disposable {
     return { delta: output, only: decisions };
   }
 
+  /** Keys and values of some KV heads, in scratch. */
+  #rowsOfHeads(rows: LayerRows, { cache, rows: chosen }: BatchHeads, pass: ForwardPass): BatchRows {
+    const shape = cache.keys.shape.toSpliced(1, 1);
+    const pick = (name: string, x: Tensor) => {
+      const out = pass.scratch(`${name} of ${shape[1]} heads`, shape), width = shape[2]!;
+      const flat = (x: Tensor) => ({ ...x, shape: [countOf(x.shape) / width, width] });
+      this.#model.backend.gatherRows(flat(x), chosen, flat(out));
+      return out;
+    };
+    const keys = pick("keys", rows.keys), values = pick("values", rows.values);
+    return { ...rows, keys, values, filterKeys: keys, queries: undefined };
+  }
+
+  /** The layers whose keys the host decides. */
+  get #judged(): JudgedLayer[] {
+    return this.#layers.flatMap(({ cache, changes }, layer) => changes ? [{ layer, cache, changes }] : []);
+  }
+
   #createLayer(layer: number): BatchLayer {
-    const { numKvHeads, headDim } = this.#model.config;
-    const { batch, cacheDType: dtype } = this.#options, capacity = this.#rowsOf(layer);
-    const { backend } = this.#model,
-      recent = this.#ringRows,
-      { layers = [], specs, keySide } = this.#pruner ?? {};
+    const { numKvHeads, headDim } = this.#model.config, { backend } = this.#model, recent = this.#ringRows;
+    const { batch, cacheDType: dtype, capacity: most } = this.#options, capacity = this.#rowsOf(layer);
+    const { layers = [], specs, keySide, spans } = this.#pruner ?? {}, parts = keySide?.heads?.get(layer);
+    const open = (numKvHeads: number, capacity: number) =>
+      createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype });
+    const i32 = (values: number[]) =>
+      backend.upload(hostTensor("i32", [values.length], Int32Array.from(values)));
+    const heads = parts &&
+      [[parts.whole, most] as const, [parts.others, capacity] as const].map(([own, rows]) => ({
+        cache: open(own.length, rows),
+        places: i32([...own]),
+        rows: i32(
+          Array.from({ length: batch }, (_, slot) => own.map((head) => slot * numKvHeads + head)).flat(),
+        ),
+      }));
+    const ask = keySide?.readsChangesOnly && keySide.asks?.get(layer);
     const index = layers.indexOf(layer), keyIndex = keySide?.layers.indexOf(layer) ?? -1;
     return {
-      cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),
+      cache: heads?.[1]?.cache ?? open(numKvHeads, capacity),
+      heads,
+      changes: ask && {
+        out: backend.alloc("f64", [batch, ...roomOf(spans!)]),
+        headWeights: headWeights(this.#model, layer),
+        first: backend.alloc("i32", [batch]),
+        distance: ask.distance,
+      },
       states: index < 0 ? undefined : createBatchStates(backend, specs![index]!, batch),
-      keys: keyIndex < 0 ? undefined : {
-        states: createBatchStates(backend, keySide!.specs![keyIndex]!, batch),
+      keys: keySide?.specs === undefined || keyIndex < 0 ? undefined : {
+        states: createBatchStates(backend, keySide.specs[keyIndex]!, batch),
         ends: backend.alloc("i32", [batch, capacity]),
         keep: backend.row(this.#kvKeep, keyIndex),
       },

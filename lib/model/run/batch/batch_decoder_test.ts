@@ -1,7 +1,7 @@
 /** A batch on the reference, compared with the same sequences fed one by one; refused input, and recorded steps. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../../../batch_ops.ts";
-import { createDense, createPruner, type TokenFilterOptions } from "../../../methods/mod.ts";
+import { createDense, createPruner, type MethodOptions } from "../../../methods/mod.ts";
 import type { Backend } from "../../../backend.ts";
 import { ReferenceBackend } from "../../../reference/mod.ts";
 import { f32Data } from "../../../tensor.ts";
@@ -13,7 +13,7 @@ import { LayerTally } from "../usage.ts";
 import { CONFIG, filtering, ids, truth as model, weights } from "../../small_testing.ts";
 import { patternPruner } from "../../testing.ts";
 
-const CASES: readonly (TokenFilterOptions | undefined)[] = [
+const CASES: readonly (MethodOptions | undefined)[] = [
   undefined,
   { fusion: "variance", recent: 0 },
   { fusion: "variance", recent: 5, keyState: "pre-rope" },
@@ -24,6 +24,16 @@ const CASES: readonly (TokenFilterOptions | undefined)[] = [
   { side: "key", fusion: "mean", recent: 0, block: 5, warmup: 0, keyState: "pre-rope", kvTail: 0.5 },
   { fusion: "learned", kvFusion: "value", kvRatio: 0.6, recent: 4, block: 8 },
   { fusion: "key", kvFusion: "random", kvRatio: 0.6, recent: 5, block: 4, tail: 0.5, threshold: "window" },
+  { side: "key", kvFusion: "leave-one-out", recent: 4, block: 4, kvRatio: 0.6 },
+  {
+    side: "key",
+    kvFusion: "leave-one-out",
+    recent: 3,
+    block: 5,
+    kvRatio: 0.4,
+    whole: "heads",
+    wholeFraction: 0.3,
+  },
 ];
 
 Deno.test("BatchDecoder.ids() gives the tokens that the next step feeds where it gets none", () => {
@@ -74,10 +84,12 @@ for (const options of CASES) {
         });
         assertEquals([kept[1], kept[4], kept[7]], [0, 0, 0]);
         const stays = decoder.kvKeep();
-        kvLayers.forEach((_, k) => {
-          assertEquals(stays[3 * k + 1], 0);
-          kvKeep.forEach((masks, i) => masks[k]!.push(stays[3 * k + slots[i]!]!));
-        });
+        if (keySide?.specs !== undefined) {
+          kvLayers.forEach((_, k) => {
+            assertEquals(stays[3 * k + 1], 0);
+            kvKeep.forEach((masks, i) => masks[k]!.push(stays[3 * k + slots[i]!]!));
+          });
+        }
       }
       assertEquals([...decoder.lengths], [30, -1, 19]);
       texts.forEach((_, i) => {
@@ -89,13 +101,14 @@ for (const options of CASES) {
       texts.forEach((_, i) => {
         [...alone[i]!.kvKeep.values()].forEach((mask, k) => {
           const judged = mask.subarray(starts[i], judgedTokens(starts[i]! + steps, pruner!.spans));
-          assertEquals(kvKeep[i]![k]!.slice(0, judged.length), [...judged]);
+          const own = decoder.judged(slots[i]!)?.get(kvLayers[k]!)?.subarray(starts[i]);
+          assertEquals([...own ?? kvKeep[i]![k]!].slice(0, judged.length), [...judged]);
           assert(judged.includes(0) && judged.includes(1), "nothing to tell apart");
         });
       });
       const tallies = keep[1]!.map((mask, layer) => {
-        const tally = new LayerTally(pruner);
-        const stays = kvKeep[1]![kvLayers.indexOf(layer)];
+        const tally = new LayerTally(pruner, undefined, keySide?.heads?.get(layer));
+        const stays = decoder.judged(slots[1]!)?.get(layer) ?? kvKeep[1]![kvLayers.indexOf(layer)];
         if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
         tally.take(Uint8Array.from(mask));
         return tally;

@@ -1,6 +1,6 @@
 /** State of a layer of a batch: its cache, the filter's states, and the last decisions. */
 import type { Backend } from "../../../backend.ts";
-import type { BatchCache, BatchDecisions, BatchKeys, BatchStates } from "../../../batch_ops.ts";
+import type { BatchCache, BatchChanges, BatchDecisions, BatchKeys, BatchStates } from "../../../batch_ops.ts";
 import type { CacheDType } from "../../../dtype.ts";
 import { type LayerSpec, stateSizes } from "../../../filter/layer.ts";
 import { hostTensor, type Tensor } from "../../../tensor.ts";
@@ -56,16 +56,40 @@ export function createBatchDecisions(
   return { keep, kept: backend.alloc("i32", [batch]), keptCount: backend.alloc("i32", [2]) };
 }
 
-export interface BatchLayer {
+/** KV heads of a layer that have rows of their own. */
+export interface BatchHeads {
   readonly cache: BatchCache;
+  /** Which these are, [heads] i32; and their rows among all KV heads of a batch's tokens, [batch * heads] i32. */
+  readonly places: Tensor;
+  readonly rows: Tensor;
+}
+
+export interface BatchLayer {
+  /** Where not all KV heads have the same rows, that of those that evict. */
+  readonly cache: BatchCache;
+  /** The KV heads that keep everything, then those that evict, where there are such. */
+  readonly heads: readonly BatchHeads[] | undefined;
+  /** What the host judges keys by. */
+  readonly changes: BatchChanges | undefined;
   readonly states: BatchStates | undefined;
   readonly keys: BatchKeys | undefined;
   readonly decisions: BatchDecisions;
 }
 
 /** All tensors of a layer of a batch, to be freed. */
-export function tensorsOfLayer({ cache, states, keys, decisions }: BatchLayer): Tensor[] {
-  const own = [cache, states, { ...keys, states: undefined }, keys?.states, decisions];
+export function tensorsOfLayer({ cache, heads, changes, states, keys, decisions }: BatchLayer): Tensor[] {
+  const caches = heads?.map((own) => own.cache) ?? [cache];
+  const ofHeads = heads?.map(({ places, rows }) => ({ places, rows })) ?? [];
+  const ofChanges = changes && { out: changes.out, first: changes.first }; // weights are the model's
+  const own = [
+    ...caches,
+    ...ofHeads,
+    ofChanges,
+    states,
+    { ...keys, states: undefined },
+    keys?.states,
+    decisions,
+  ];
   const parts = own.flatMap((part): unknown[] => Object.values({ ...part, spec: undefined }));
   return parts.filter((part) => part !== undefined) as Tensor[];
 }
