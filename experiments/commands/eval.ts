@@ -49,7 +49,14 @@ import {
   recordTask,
 } from "./items/plan.ts";
 import { openItems, type RunScores, scoreItems } from "./items/run.ts";
-import { type Budget, EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval, warnOfIdentical } from "./eval/table.ts";
+import {
+  type Budget,
+  describeMean,
+  EVAL_COLUMNS,
+  SPARE_COLUMNS,
+  tabulateEval,
+  warnOfIdentical,
+} from "./eval/table.ts";
 import { readTexts, runText, type TextOutcome } from "./eval/texts.ts";
 import type { Asked } from "./run.ts";
 import { type Running, studyCommand } from "./run_study.ts";
@@ -274,7 +281,7 @@ continues, also with other --tasks. Tasks that read a text (perplexity, …) tak
     spare: SPARE_COLUMNS,
     records: record.results,
     verdict: warnOfIdentical(budgets),
-    notes: [],
+    notes: describeMean(record.results),
   }),
 });
 

@@ -30,6 +30,15 @@ export function pairedMean(segments: readonly Float64Array[], blockSize: number)
   return meanOfBlocks(sumBlocks(segments, blockSize));
 }
 
+/** The mean of means that do not depend on each other, as of several tasks. */
+export function meanOfMeans(means: readonly PairedMean[]): PairedMean {
+  const count = means.length, errors = means.map(({ standardError }) => standardError);
+  return {
+    mean: means.reduce((sum, { mean }) => sum + mean, 0) / count,
+    standardError: errors.includes(null) ? null : Math.hypot(...errors as number[]) / count,
+  };
+}
+
 /** @internal Values known by their sums over blocks of neighbours; of plain JSON. */
 export interface BlockSums {
   readonly sums: readonly number[];

@@ -1,7 +1,9 @@
 /** Intervals of proportions against statsmodels and scipy (testdata/make_share_golden.py), and at the ends of their range. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import golden from "./testdata/share_golden.json" with { type: "json" };
-import { pairedShareInterval, shareInterval } from "./shares.ts";
+import { uniform } from "../math/random.ts";
+import { meanOfMeans } from "./paired.ts";
+import { meanOfIntervals, pairedShareInterval, shareInterval } from "./shares.ts";
 
 const differences = (gained: number, lost: number, count: number) =>
   Array.from({ length: count }, (_, i) => i < gained ? 1 : i < gained + lost ? -1 : 0);
@@ -57,4 +59,32 @@ Deno.test("pairedShareInterval() of fractions is as wide as of answers of that s
     ]);
   assertAlmostEquals(halves.low, whole.low, 1e-12);
   assertAlmostEquals(halves.high, whole.high, 1e-12);
+});
+
+Deno.test("meanOfIntervals() is of normal means the interval of their mean, and holds the mean of drawn shares in 95%", () => {
+  const means = [[0.2, 0.03], [0.5, 0.04], [0.8, 0.12]] as const, z = 1.959964;
+  const { mean, standardError } = meanOfMeans(
+    means.map(([mean, standardError]) => ({ mean, standardError })),
+  );
+  assertAlmostEquals(standardError!, 0.13 / 3, 1e-12);
+  const { estimate, low, high } = meanOfIntervals(
+    means.map(([estimate, error]) => ({ estimate, low: estimate - z * error, high: estimate + z * error })),
+  );
+  assertAlmostEquals(estimate, mean, 1e-12);
+  assertAlmostEquals(low, mean - z * standardError!, 1e-12);
+  assertAlmostEquals(high, mean + z * standardError!, 1e-12);
+  assertEquals(meanOfMeans([{ mean: 1, standardError: null }]).standardError, null);
+
+  const shares = [0.55, 0.8, 0.97], counts = [20, 40, 60];
+  let draws = 0n, held = 0;
+  for (let run = 0; run < 2000; run++) {
+    const found = shares.map((share, i) => {
+      const right = Array.from({ length: counts[i]! }, () =>
+        uniform(draws++) < share).filter((is) => is).length;
+      return shareInterval(right / counts[i]!, counts[i]!);
+    });
+    const { low, high } = meanOfIntervals(found), mean = (0.55 + 0.8 + 0.97) / 3;
+    if (low <= mean && mean <= high) held++;
+  }
+  assert(held >= 0.935 * 2000 && held <= 0.97 * 2000, `${held}`);
 });

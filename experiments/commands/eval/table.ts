@@ -2,8 +2,11 @@
 import type { ItemBudget, ItemResult } from "../../../lib/eval/items/item_summary.ts";
 import { formatChange, formatMean, formatSpread, type Metric } from "../../../lib/eval/metrics.ts";
 import { findMetric } from "../../../lib/eval/tasks/mod.ts";
+import { isOfMean, MEAN_METRIC } from "../../../lib/plot/reports/paper_table.ts";
 import { type TableColumn, tabulate } from "../../../lib/plot/figure/page.ts";
 import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/budgets.ts";
+import { meanOfMeans, type PairedMean } from "../../../lib/stats/paired.ts";
+import { meanOfIntervals } from "../../../lib/stats/shares.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
 /** The part of a task that a method filtered: of items, or of a text. */
@@ -108,6 +111,21 @@ const COLUMNS: readonly TableColumn<Row>[] = [
 export const SPARE_COLUMNS = "detectable, p, evicted, own, skipped, items, missed keys, pairs".split(", ");
 
 export const EVAL_COLUMNS = COLUMNS.map(([name]) => name);
+
+/** The mean over tasks in percent, of the full model and of the method, in words; none where there are fewer than two. */
+export function describeMean(results: readonly ItemResult[]): string[] {
+  const own = results.filter(isOfMean), filtered = own.flatMap(({ filtered }) => filtered ?? []);
+  if (own.length < 2) return [];
+  const show = (all: readonly PairedMean[]) => {
+    const { mean, standardError } = meanOfMeans(all);
+    return formatMean(MEAN_METRIC, { value: mean, mean, standardError });
+  };
+  const dense = `Mean of ${own.length} tasks: dense ${show(own.map(({ dense }) => dense))}`;
+  if (filtered.length < own.length) return [`${dense}.`];
+  const { estimate, low, high } = meanOfIntervals(own.map(({ difference }) => difference!));
+  const [change, from, to] = [estimate, low, high].map((value) => formatChange(MEAN_METRIC, value, 0));
+  return [`${dense}, filtered ${show(filtered)}, change ${change} [${from}, ${to}].`];
+}
 
 /** A row per metric of a task. */
 export function tabulateEval(

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { mapBudgets } from "../../../lib/sweep/mod.ts";
-import { EVAL_COLUMNS, tabulateEval, warnOfIdentical } from "./table.ts";
+import { describeMean, EVAL_COLUMNS, tabulateEval, warnOfIdentical } from "./table.ts";
 
 Deno.test("the table of an evaluation says what was saved on its items, and how many stayed as the full model has them", () => {
   const mean = { value: 0.74, mean: 0.74, standardError: 0.06 };
@@ -28,4 +28,9 @@ Deno.test("the table of an evaluation says what was saved on its items, and how 
   ]);
   assertEquals(warnOfIdentical({ piqa: { items: 50, identical: 25 } }), []);
   assertStringIncludes(EVAL_COLUMNS.join(), "KV cache");
+  assertEquals(describeMean([{ ...row, difference }]), []);
+  const other = { ...row, task: "arc_easy", filtered: { ...mean, mean: 0.64 } };
+  assertEquals(describeMean([{ ...row, difference }, { ...other, difference }]), [
+    "Mean of 2 tasks: dense 74.0% ±4.2, filtered 69.0% ±4.2, change -10.0 [-17.1, -2.9].",
+  ]);
 });

@@ -1,7 +1,7 @@
 /** Comparisons as a paper prints them: methods down, tasks across, the mean of the tasks, the best of each column marked. */
-import { costOf, formatMean, formatMetric } from "../../eval/metrics.ts";
+import { costOf, formatMean } from "../../eval/metrics.ts";
 import { findMetric, findTask } from "../../eval/tasks/mod.ts";
-import { mean } from "../../math/mean.ts";
+import { meanOfMeans } from "../../stats/paired.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";
@@ -56,22 +56,28 @@ function listTasks({ results = [], label, published }: PaperPart): Numbers[] {
   });
 }
 
+/** Whether a metric counts in the mean of tasks: the main one of a task of items, in percent. */
+export function isOfMean({ task, metric }: { readonly task: string; readonly metric: string }): boolean {
+  const { headline, items } = findTask(task);
+  return items !== undefined && headline.percent === true && metric === headline.name;
+}
+
+/** How a mean of tasks is shown. */
+export const MEAN_METRIC = { name: "mean", digits: 1, percent: true } as const;
+
 /** The mean of the tasks of items in percent; none where there are fewer than two. */
 function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
-  const inPercent = results.filter(({ task, metric }) => {
-    const { headline, items } = findTask(task);
-    return items !== undefined && headline.percent && metric === headline.name;
-  });
+  const inPercent = results.filter(isOfMean);
   if (new Set(inPercent.map(({ task }) => task)).size < 2) return [];
   return [{
     name: "mean",
-    hint: "mean of the tasks whose metric is in percent",
+    hint: "mean of the tasks whose metric is in percent, ± standard error",
     better: "higher",
     of: (method) => {
-      const own = inPercent.filter((row) => row.method === method).map(({ value }) => value);
-      return own.length === 0
-        ? undefined
-        : { value: mean(own), shown: formatMetric({ digits: 1, percent: true }, mean(own)) };
+      const own = inPercent.filter((row) => row.method === method);
+      if (own.length === 0) return undefined;
+      const { mean, standardError } = meanOfMeans(own);
+      return { value: mean, shown: formatMean(MEAN_METRIC, { value: mean, mean, standardError }) };
     },
   }];
 }

@@ -5,6 +5,7 @@ import type { ComparedMethod, Comparison } from "../../../sweep/compare/comparis
 import { collectComparison, describeIntervals, formatInterval, plotComparison } from "./comparison.ts";
 import type { Matched } from "../../../sweep/compare/match.ts";
 import { plotComparisons, renderComparisonReport, tabulateComparison } from "../../reports/comparison.ts";
+import { tabulatePairs } from "../../reports/pairs_table.ts";
 import { tabulatePaper } from "../../reports/paper_table.ts";
 import { describeOpposed, tabulateResults } from "../../reports/results.ts";
 import { makeSummary } from "../../testing.ts";
@@ -314,7 +315,25 @@ Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the b
     ["mean", "25%", "60%", "**15.00**", "50.0%", "**45.0%**", "47.5%"],
     ["random", "25%", "60%", "5.00", "90.0%", "30.0%", "60.0%"],
   ]);
+  const errors = results.map((row) => ({ ...row, standardError: 0.03 }));
+  assertEquals(tabulatePaper({ methods, results: errors }).rows[0]!.at(-1), "70.0% ±2.1");
   assertEquals(tabulatePaper({ methods, results: results.slice(0, 8) }).columns.length, 4);
+  // The difference of two methods over both tasks: half widths 0.05 and 0.12 give hypot / 2 = 0.065.
+  const pair = {
+    method: "key",
+    other: "dense",
+    adjustedPValue: 0.5,
+    verdict: "no significant difference" as const,
+  };
+  const pairs = [
+    { ...pair, task: "piqa", metric: "acc", estimate: -0.2, low: -0.25, high: -0.15 },
+    { ...pair, task: "arc_easy", metric: "acc", estimate: -0.1, low: -0.22, high: 0.02 },
+    { ...pair, task: "perplexity", metric: "perplexity", estimate: 0.1, low: 0, high: 0.2 },
+  ];
+  assertEquals(tabulatePairs([{ pairs, results }])!.rows.map((cells) => cells.slice(0, 5)).at(-1), [
+    ...["key", "dense", "mean of 2 tasks", "-15.0 [-21.5, -8.5]", "-"],
+  ]);
+  assertEquals(tabulatePairs([{ pairs: pairs.slice(1), results }])!.rows.length, 2);
   // Where all are alike none is the best; marks are those of the random baseline.
   const judged = rows("piqa", "acc", [0.5, 0.5, 0.5, 0.5]).map((row, i) => ({
     ...row,
