@@ -1,13 +1,13 @@
-/** Decisions of leave-one-out on each level of the CPU library: those of the reference, on drawn options and feeds. */
+/** Decisions of leave-one-out on each level of the CPU library, and on a GPU: those of the reference, on drawn cases. */
 import { assert, assertEquals } from "@std/assert";
 import { openTested, testedLevels } from "../../../kernels/testing/ways.ts";
-import type { Backend } from "../../backend.ts";
+import { openTestDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
 import { RUNS_SLOW } from "../../testing.ts";
 import { uniform } from "../../filter/testing.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
 import { Model } from "../model.ts";
-import { CONFIG, ids, weights } from "../small_testing.ts";
-import { backend as reference } from "../testing.ts";
+import { CONFIG, ids, truth, weights } from "../small_testing.ts";
+import { uploadWeights } from "../upload_testing.ts";
 
 const CASES = 40, COUNT = 120, next = uniform(11);
 const below = (n: number) => Math.floor(next() * n);
@@ -35,22 +35,22 @@ type Drawn = (typeof drawn)[0];
 const told = (keep: ReadonlyMap<number, Uint8Array>) =>
   [...keep].map(([layer, mask]) => `${layer}: ${mask.join("")}`);
 
-function start(on: Backend, { options, scores }: Drawn) {
-  const model = new Model(CONFIG, weights, on);
+function start(model: Model, { options, scores }: Drawn) {
+  const { backend: on } = model;
   const pruner = createPruner("token-filtering", CONFIG, options, { backend: on, retrieval: () => scores });
-  return { model, pruner, sequence: model.start(pruner) };
+  return { on, pruner, sequence: model.start(pruner) };
 }
 
-function decide(on: Backend, drawn: Drawn) {
-  const { sequence } = start(on, drawn);
+function decide(model: Model, drawn: Drawn) {
+  const { on, sequence } = start(model, drawn);
   let at = 0;
   for (const count of drawn.feeds) on.free(sequence.feed(ids(COUNT).slice(at, at += count)));
   return told(sequence.kvKeep);
 }
 
 /** The same in steps of a batch: of a sequence's tokens, all or those behind the first feed. */
-function decideInBatch(on: Backend, drawn: Drawn) {
-  const { model, pruner, sequence } = start(on, drawn), all = ids(COUNT), first = drawn.feeds[0]! % COUNT;
+function decideInBatch(model: Model, drawn: Drawn) {
+  const { on, pruner, sequence } = start(model, drawn), all = ids(COUNT), first = drawn.feeds[0]! % COUNT;
   using decoder = model.startBatch(pruner, { batch: 3, capacity: COUNT });
   if (first > 0) on.free(sequence.feed(all.slice(0, first)));
   decoder.begin(0);
@@ -65,15 +65,17 @@ function decideInBatch(on: Backend, drawn: Drawn) {
 }
 
 Deno.test(`leave-one-out decides as the reference on ${CASES} drawn cases, at every level`, async () => {
-  const levels = await testedLevels(),
-    backends = await Promise.all(levels.map((level) => openTested({ level })));
+  const backends = await Promise.all((await testedLevels()).map((level) => openTested({ level })));
+  const devices = testsOnGpu() ? [(await openTestDevice()).backend] : [];
+  const models = [...backends, ...devices].map((on) => new Model(CONFIG, uploadWeights(weights, on), on));
   let dropped = 0;
   for (const [i, one] of drawn.entries()) {
-    const want = decide(reference, one);
-    for (const [n, on] of backends.entries()) {
-      assertEquals(decide(on, one), want, `case ${i}, ${levels[n]}`);
-      if (n < levels.length - 1 || !RUNS_SLOW && i % 5 !== 0) continue;
-      assertEquals(decideInBatch(on, one), [want, want], `case ${i}, ${levels[n]}, in a batch`);
+    const want = decide(truth, one);
+    for (const model of models) {
+      const message = `case ${i}, ${model.backend.description}`;
+      assertEquals(decide(model, one), want, message);
+      if (model !== models.at(-1) || !RUNS_SLOW && i % 5 !== 0) continue;
+      assertEquals(decideInBatch(model, one), [want, want], `${message}, in a batch`);
     }
     dropped += Number(want.some((keep) => keep.slice(3).includes("0")));
   }
