@@ -1,5 +1,5 @@
 /** What runs: the package's version, and the runtime. */
-import { readOwnFile } from "./own_file.ts";
+import { readOwnFile } from "./files.ts";
 
 const IS_DENO = "Deno" in globalThis;
 

@@ -1,6 +1,6 @@
 /** The CPU library as WebAssembly: the functions of the C ABI over linear memory. */
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
-import { readOwnFile } from "../../lib/own_file.ts";
+import { readOwnFile } from "../../lib/files.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi, STATUS } from "../library/abi.ts";
 import { type NativeLibrary, SYMBOLS } from "../library/symbols.ts";
