@@ -3,7 +3,6 @@
  *
  * A batch has slots, one a sequence; a slot whose position is negative is idle: nothing of it is read or written.
  */
-import type { AttentionArgs } from "./backend.ts";
 import type { LayerSpec, LayerState } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
 
@@ -141,7 +140,10 @@ export interface BatchOps {
     scale: number,
     out: Tensor,
     window?: number,
-    more?: Pick<AttentionArgs, "kvPlaces"> & { readonly changes?: BatchChanges | undefined },
+    more?: {
+      readonly kvPlaces?: { readonly places: Tensor; readonly of: number };
+      readonly changes?: BatchChanges | undefined;
+    },
   ): void;
   /** positions += 1 where not negative, [batch] i32. */
   advance(positions: Tensor): void;

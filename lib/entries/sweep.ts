@@ -12,7 +12,6 @@
  * @module
  */
 export {
-  type Budgeted,
   comparedMethods,
   compareMethods,
   compareStudy,

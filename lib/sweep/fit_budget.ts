@@ -6,7 +6,7 @@ import { filtersQueries } from "../methods/bind/sides.ts";
 import type { LoadedModel } from "../model/open.ts";
 import { retrievalScores } from "../model/retrieval.ts";
 import { type Retained, retainedOf } from "./budgets.ts";
-import { type Budgeted, findBudget, withRatio } from "./compare/match.ts";
+import { findBudget, withRatio } from "./compare/match.ts";
 import { presetName } from "./compare/controls.ts";
 import { bindAt } from "./compare/method_runs.ts";
 
@@ -16,6 +16,8 @@ import { bindAt } from "./compare/method_runs.ts";
  *
  * @param sequences Token ids, one i32 array [tokens] for each sequence.
  * @param method As {@linkcode comparedMethods} gives it; its own ratio counts only as the proportion of its two sides.
+ * @param budgeted What is matched: bytes of keys and values, pairs of a query and a key, or operations of attention; and the
+ *   retained fraction, in (0, 1).
  * @returns The method at that ratio.
  * @throws {UsageError} If the method aims at no ratio, or cannot have the budget: the least that it can have is named.
  *
@@ -34,7 +36,7 @@ export async function fitBudget(
   file: Pick<LoadedModel, "config" | "model" | "tokenizer">,
   sequences: readonly Int32Array<ArrayBuffer>[],
   method: ResolvedOptions,
-  budgeted: Budgeted,
+  budgeted: { readonly match: "cache" | "pairs" | "flops"; readonly target: number },
 ): Promise<ResolvedOptions> {
   const { model, config } = file, { backend } = model;
   const context = { backend, retrieval: retrievalScores(file) };

@@ -14,15 +14,7 @@ export * from "./filter_from.ts";
 export * from "./fit_budget.ts";
 export * from "./importance.ts";
 export * from "./compare/verdicts.ts";
-export {
-  type Budgeted,
-  EQUAL,
-  findBudget,
-  type Match,
-  type Matched,
-  MATCHES,
-  withRatio,
-} from "./compare/match.ts";
+export { EQUAL, findBudget, type Match, type Matched, MATCHES, withRatio } from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
 export { type AskedTrial, findWrongHeadline, findWrongResult } from "./trials/result.ts";
