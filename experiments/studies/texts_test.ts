@@ -50,7 +50,7 @@ Deno.test("messages of other contents are refused by the digest that the studies
     );
   }));
 
-Deno.test("the committed studies were run on the texts of the recipes", async () => {
+Deno.test("the committed studies were run on the texts of the recipes", () => {
   const seen = new Set<string>();
   for (
     const path of ["comparison/results", "retrieval/results", "cheap_skips/results", "cheap_skips/findings"]
