@@ -11,7 +11,7 @@ import type { Tokenizer } from "../../lib/model/tokenizer/tokenizer.ts";
 import { readText } from "./cli/files.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { type Flags as FlagTable, integer, onOff, pick, rarely, text, under } from "./cli/flags/flag.ts";
-import { RUN, TABLE } from "./cli/flags/flags.ts";
+import { RUN_FAST, TABLE } from "./cli/flags/flags.ts";
 import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { flagOf, METHOD } from "./cli/flags/method_flags.ts";
@@ -85,7 +85,7 @@ function readSampling(values: FlagValues): SamplingOptions {
 
 /** Reads the flags. @throws {UsageError} If they do not go together. */
 async function readFlags({ values }: Asked) {
-  const request = readBackend(values);
+  const request = readBackend(values, "fast");
   const asJson = values.has("json"), showsFull = values.has("full-model"), sampling = readSampling(values);
   const maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
   const method = await readMethod(values);
@@ -202,7 +202,7 @@ user's message, and only the reply is printed. The likeliest token is taken unle
       chat: onOff("the prompt is a user's message, in the model's chat template"),
       text: text("FILE", "the prompt, of a file"),
     }),
-    ...RUN,
+    ...RUN_FAST,
     ...METHOD,
     ...BUDGET,
     ...under("Choice of tokens", SAMPLING_FLAGS),

@@ -9,7 +9,7 @@ import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
 import { methodName } from "../../lib/plot/trials/trial_label.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, under } from "./cli/flags/flag.ts";
-import { RUN, SERVER } from "./cli/flags/flags.ts";
+import { RUN_FAST, SERVER } from "./cli/flags/flags.ts";
 import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { METHOD } from "./cli/flags/method_flags.ts";
@@ -33,7 +33,7 @@ const BUDGET_TOKENS = 1024;
 const PORT = 8080, TOGETHER = 8, WAITING = 16;
 
 async function readFlags({ values }: Asked) {
-  const request = readBackend(values), hostname = textOf(values, "host") ?? LOCALHOST;
+  const request = readBackend(values, "fast"), hostname = textOf(values, "host") ?? LOCALHOST;
   const port = readCount(values, "port", 0, 65535) ?? PORT;
   const waiting = readCount(values, "waiting", 0) ?? WAITING,
     together = readCount(values, "together", 1) ?? TOGETHER;
@@ -111,7 +111,7 @@ variable TOKENFILTER_TOKEN.`,
       together: integer(`most texts that are computed at once (${TOGETHER})`),
       waiting: integer(`most requests that wait in addition (${WAITING})`),
     }),
-    ...RUN,
+    ...RUN_FAST,
     ...METHOD,
     ...BUDGET,
   },

@@ -120,6 +120,18 @@ Deno.test("generate records the text that a method was fitted on", () =>
     assertEquals([record.calibration, record.calibrationSha256.length], ["other, 16 tokens", 64]);
   }));
 
+Deno.test("generate takes the fastest products by default, and records which", async () => {
+  const few = ["--max-tokens", "8"], products = async (...args: string[]) => {
+    const { products, runs: [run] } = await runsOf(...few, ...args);
+    return [products, run!.ids] as const;
+  };
+  const byDefault = await products();
+  assertEquals(byDefault[0], "int8");
+  assertEquals(await products("--matmul", "fast"), byDefault);
+  assertEquals((await products("--matmul", "exact"))[0], undefined);
+  assertEquals((await products("--backend", "reference"))[0], undefined); // it has no others
+});
+
 Deno.test("generate draws by chance from a seed", async () => {
   const warm = ["--temperature", "1", "--top-k", "50", "--max-tokens", "24"];
   const [first] = (await runsOf(...warm, "--sampling-seed", "3")).runs;

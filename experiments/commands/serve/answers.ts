@@ -9,6 +9,8 @@ export interface AnswerHead {
   readonly id: string;
   readonly created: number;
   readonly model: string;
+  /** How the server computes: the rounding of its products. Answers with different ones are not to be mixed. */
+  readonly system_fingerprint: string;
 }
 
 /** A token as text for a client. Bytes that are no text are written out, and special tokens have their names. */

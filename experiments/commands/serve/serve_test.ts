@@ -12,7 +12,8 @@ const folder = await Deno.makeTempDir();
 addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 const path = await writeChatModel(folder);
 const METHOD = { fusion: "variance", warmup: 8, recent: 4 } as const;
-const FLAGS = ["--method", "variance", "--warmup", "8", "--recent", "4"];
+const EXACT = ["--matmul", "exact"]; // our own scoring, which answers are compared with, is exact
+const FLAGS = ["--method", "variance", "--warmup", "8", "--recent", "4", ...EXACT];
 const PROMPT = "It was a dark night, and the rain fell in torrents upon the old house by the sea";
 
 const loaded = await loadModel(path, await openCpu({ build: true, threads: 1 }));
@@ -74,6 +75,7 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
       const [{ text, logprobs, finish_reason }] = answer.choices as [typeof answer.choices[0]];
       const want = score(model === "chat");
       assert(text.startsWith(PROMPT));
+      assertEquals(answer.system_fingerprint, "matmul exact");
       assertEquals([finish_reason, logprobs!.token_logprobs!.length], ["length", ids.length + 1]);
       assertEquals([logprobs!.token_logprobs![0], logprobs!.top_logprobs![0]], [null, null]);
       want.forEach((wanted, i) => {
@@ -172,6 +174,19 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
       max_tokens: 8,
     });
     assertEquals(again.choices, drawn.choices);
+  }));
+
+Deno.test("serve takes the fastest products by default, and its answers name them", () =>
+  withServer([], async (_, client) => {
+    const answer = await client.completions.create({
+      ...{ model: "chat", prompt: [...ids], max_tokens: 1, temperature: 0, logprobs: 1, echo: true },
+    });
+    assertEquals(answer.system_fingerprint, "matmul int8");
+    const int8 = await openCpu({ threads: 1, products: "int8" }), { model } = await loadModel(path, int8);
+    const found = answer.choices[0]!.logprobs!.token_logprobs!.slice(1), exact = score(false);
+    const wanted = [...scoreSequence(model, ids).nll].map((loss) => -loss);
+    wanted.forEach((each, i) => assertAlmostEquals(found[i]!, each, 1e-4));
+    assert(wanted.some((each, i) => Math.abs(each - exact[i]!) > 1e-3), "rounding moves a probability");
   }));
 
 Deno.test("serve refuses what it cannot do, and names the field", () =>

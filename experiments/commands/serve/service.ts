@@ -91,8 +91,8 @@ export class Service implements Disposable {
   }
 
   async #answer(request: CompletionRequest, client: Client): Promise<void> {
-    const turn = await this.#turns.take(client.signal), head = headOf(request);
-    const engine = this.#options.engines.get(request.model)!;
+    const turn = await this.#turns.take(client.signal);
+    const engine = this.#options.engines.get(request.model)!, head = headOf(request, engine);
     if (!request.stream) {
       const texts = await this.#makeAll(engine, request, client.signal, turn);
       return await client.send(JSON.stringify(wholeAnswer(head, request, engine.tokenizer, texts)));
@@ -181,10 +181,11 @@ export class Service implements Disposable {
 
 const PREFIX: { readonly [kind in CompletionKind]: string } = { text: "cmpl", chat: "chatcmpl" };
 
-const headOf = ({ kind, model }: CompletionRequest): AnswerHead => ({
+const headOf = ({ kind, model }: CompletionRequest, { model: { backend } }: Engine): AnswerHead => ({
   id: `${PREFIX[kind]}-${crypto.randomUUID()}`,
   created: Math.floor(Date.now() / 1000),
   model,
+  system_fingerprint: `matmul ${backend.products ?? "exact"}`,
 });
 
 function refusalOf(error: unknown): Refusal {

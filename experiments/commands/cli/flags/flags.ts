@@ -137,5 +137,11 @@ export const ALWAYS = under(
 /** The model and its backend for a command that runs methods on it. */
 export const RUN: Flags = { ...MODEL, ...METHOD_FILES, ...QUIET };
 
+/** The same for a command whose texts are read, not measured: its products are the fastest by default. */
+export const RUN_FAST: Flags = {
+  ...RUN,
+  matmul: { ...MODEL.matmul, help: MODEL.matmul.help.replace("(exact)", "(fast)") },
+};
+
 /** The native code of a command that opens no model. */
 export const NATIVE: Flags = { ...pick(MODEL, "backend", "threads"), ...QUIET };

@@ -26,6 +26,8 @@ export interface BackendRequest {
   readonly cacheByDefault?: boolean;
   /** Rounding in matrix multiplications with weights. */
   readonly products: Products;
+  /** Whether no flag names it, and the opened backend takes the fastest that it has. */
+  readonly fastest: boolean;
   /** Whether a GPU's prefill uses wgmma. */
   readonly wgmma: boolean;
 }
@@ -36,9 +38,10 @@ const MAX_THREADS = 1024;
 /**
  * Reads `--backend`, `--threads`, `--cache-dtype`, `--matmul` and `--wgmma`.
  *
+ * @param byDefault What it is without `--matmul`. `fast` then takes what the opened backend has, if only `exact`.
  * @throws {UsageError} If they are not known or out of range.
  */
-export function readBackend(values: FlagValues): BackendRequest {
+export function readBackend(values: FlagValues, byDefault: "exact" | "fast" = "exact"): BackendRequest {
   const choice = expectChoice("backend", textOf(values, "backend") ?? "cpu", CHOICES);
   const threads = readCount(values, "threads", 1, MAX_THREADS);
   const dtype = textOf(values, "cache-dtype") ?? "f32";
@@ -59,7 +62,8 @@ export function readBackend(values: FlagValues): BackendRequest {
   if (wgmma && cacheDType === "f32") {
     throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
   }
-  return { choice, threads, cacheDType, cacheByDefault: !values.has("cache-dtype"), products, wgmma };
+  const fastest = byDefault === "fast" && !values.has("matmul");
+  return { choice, threads, cacheDType, cacheByDefault: !values.has("cache-dtype"), products, fastest, wgmma };
 }
 
 /** Whether a library is unavailable: not built, not loaded, or without a folder for it. */
@@ -95,7 +99,7 @@ export async function openBackend(request: BackendRequest, progress: Progress): 
   if (request.choice === "reference") return await openReference();
   if (request.choice === "wasm") {
     const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
-    const products = request.products as "exact" | "int8";
+    const products = request.fastest ? "int8" : request.products as "exact" | "int8";
     return await openWasm({ products, threads: request.threads ?? 1 });
   }
   // The first message announces a build. A terminal shows its progress from then on.
@@ -112,24 +116,28 @@ export async function openBackend(request: BackendRequest, progress: Progress): 
 }
 
 async function openNative(
-  { choice, threads, products, wgmma }: BackendRequest,
+  { choice, threads, products, fastest, wgmma }: BackendRequest,
   progress: Progress,
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
   const { openCpu, openCuda } = await import("../../../../ffi/mod.ts");
-  if (choice === "cuda") {
-    return await openCuda({ ...(wgmma && { wgmma }), products: products as "exact" | "bf16", ...building });
-  }
+  const openGpu = async () => {
+    const options = { ...(wgmma && { wgmma }), products: products as "exact" | "bf16", ...building };
+    const backend = await openCuda(options);
+    if (fastest) backend.useBf16(true); // stays exact without cuBLASLt
+    return backend;
+  };
+  if (choice === "cuda") return await openGpu();
   if (choice === "auto") {
     try {
-      return await openCuda(building);
+      return await openGpu();
     } catch (error) {
       if (!isUnavailable(error)) throw error;
       progress.line(`${error.message.replace(/;.*/, "")}: going on with native code on the CPU.`);
     }
   }
   try {
-    return await openCpu({ threads, products, ...building });
+    return await openCpu({ threads, products: fastest ? "int8" : products, ...building });
   } catch (error) {
     if (!isUnavailable(error) || products !== "exact") throw error; // the others have only exact products
     if (choice === "cpu") {
