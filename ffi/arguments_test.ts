@@ -41,7 +41,7 @@ import {
 } from "../lib/entries/stats.ts";
 import { IN_SLOW_TIER, unless } from "../lib/testing.ts";
 import { tallySkips } from "../lib/eval/mod.ts";
-import { NO_EMULATOR, openTestDevice } from "./cuda/testing.ts";
+import { NO_DEVICE, openTestDevice } from "./cuda/testing.ts";
 import { cpuLevels, openCpu, openCuda } from "./mod.ts";
 import { openWasm } from "./wasm/mod.ts";
 
@@ -522,13 +522,13 @@ const STATISTICS: readonly Call[] = [
 const CALLS = { ARRAYS, LOADING, OPENING, FEEDING, SCORING, FILTERING, STATISTICS };
 
 const hosts = [new ReferenceBackend(), await openCpu({ threads: 1, blas: "none" })];
-const devices = NO_EMULATOR ? [] : [(await openTestDevice()).backend];
+const devices = NO_DEVICE ? [] : [(await openTestDevice()).backend];
 for (const backend of [...hosts, ...devices]) {
   const opened = { ...await loadModel("tiny", backend), backend };
   const own = { ...CALLS, UNSEEN: backend.name === "cuda" ? UNSEEN_ON_DEVICE : UNSEEN };
   for (const [name, calls] of Object.entries(own)) {
     const title = `${backend.name}: wrong calls are refused in one line, by class: ${name.toLowerCase()}`;
-    // Sequences on the emulator take their time to begin.
+    // Sequences on the interpreter take their time to begin.
     const isSlow = backend.name === "cuda" && calls === FEEDING && IN_SLOW_TIER;
     Deno.test({
       ...unless(isSlow, title),

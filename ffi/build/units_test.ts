@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { includesOf, KERNELS_URL, readSources, sourceKey, unitFlags } from "../library/sources.ts";
-import { readEmulated } from "./emulated_testing.ts";
+import { readPtx } from "./ptx_testing.ts";
 import { bestLevel } from "./cpu.ts";
 import { unitKey } from "./objects.ts";
 
@@ -43,7 +43,7 @@ Deno.test("sourceKey() hashes the texts that it is given, and reads them where t
   assertNotEquals(await sourceKey("cpu", new Map([...texts, ["other.h", ""]])), own);
 });
 
-Deno.test("the list of ops names every .cu file once; only the emulated library holds the emulator", async () => {
+Deno.test("the list of ops names every .cu file once; only the library of tests holds the interpreter", async () => {
   const found: string[] = [];
   for (const folder of Deno.readDirSync(KERNELS_URL)) {
     if (!folder.isDirectory) continue;
@@ -54,7 +54,7 @@ Deno.test("the list of ops names every .cu file once; only the emulated library 
   const cuda = await readSources("cuda"), cpu = await readSources("cpu");
   assertEquals(cuda.units.filter((path) => path.endsWith(".cu")).toSorted(), found.sort());
   const isTest = (path: string) => path.startsWith("testing/");
-  assert([...(await readEmulated()).texts.keys()].some(isTest));
+  assert([...(await readPtx()).texts.keys()].some(isTest));
   assertEquals([...cpu.texts.keys(), ...cuda.texts.keys()].filter(isTest), []);
   // A change on one side does not make the other's library old.
   assertEquals([...cpu.texts.keys()].filter((path) => /\.cuh?$/.test(path)), []);
@@ -66,11 +66,9 @@ Deno.test("the list of ops names every .cu file once; only the emulated library 
 Deno.test("kernels neither wait nor allocate outside the named places, so that a step can be captured", async () => {
   const forbidden =
     /\b(cu(da)?(DeviceSynchronize|StreamSynchronize|EventSynchronize|Memcpy(2D|3D)?|Memset|Malloc\w*|Free\w*|HostAlloc|StreamCreate\w*|DeviceReset|CtxSynchronize))\s*\(/g;
-  // The context itself, and the emulator's own runtime.
-  const allowed = /^(common\/cuda_context\.cu|testing\/emulator\/.*)$/;
   const found: string[] = [];
-  for (const [path, text] of (await readEmulated()).texts) {
-    if (allowed.test(path)) continue;
+  for (const [path, text] of (await readSources("cuda")).texts) {
+    if (path === "common/cuda_context.cu") continue;
     for (const [, name] of text.matchAll(forbidden)) found.push(`${path}: ${name}`);
   }
   assertEquals(found, []);

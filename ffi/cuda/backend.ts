@@ -96,7 +96,7 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices. At
-   * first only where `test:gpu` has passed: so far only the emulator has run them.
+   * first only where `test:gpu` has passed: no card has run them so far.
    *
    * @returns Whether it does now: false where the device or the build has it not.
    */
@@ -106,8 +106,8 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether kernels begin before the one ahead of them has ended, for which they wait themselves (programmatic dependent
-   * launch, from sm_90 on): short kernels then wait less. At first only where `test:gpu` has passed: so far only the
-   * emulator has run it, where launches do not overlap. Recorded work stays as it was recorded.
+   * launch, from sm_90 on): short kernels then wait less. At first only where `test:gpu` has passed: no card has
+   * run it so far. Recorded work stays as it was recorded.
    *
    * @returns Whether they are now: false where the device, the driver or the build has it not.
    * @throws {NativeLibraryError} If two kernels that were recorded so do not run; they are off then.

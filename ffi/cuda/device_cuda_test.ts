@@ -10,7 +10,7 @@ import { CudaBackend } from "./backend.ts";
 import type { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver/driver.ts";
 import { openCuda } from "./open.ts";
-import { INTERPRETS_PTX, type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
+import { INTERPRETS_PTX, NO_DEVICE, type OpenDevice, openTestDevice } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 /** Registers a test that only a GPU can pass. */
@@ -20,7 +20,7 @@ function testOnGpu(
   why?: string | false,
 ): void {
   Deno.test({
-    ...unless(!testsOnGpu() && "needs a GPU: deno task test:gpu" || why, name),
+    ...unless(NO_DEVICE || why, name),
     fn: async () => await work(await openTestDevice() as OpenDevice & { memory: CudaMemory }),
   });
 }

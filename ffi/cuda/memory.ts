@@ -1,4 +1,4 @@
-/** Device memory of the CUDA backend: the driver's on a GPU, this process's own under the emulator. */
+/** Device memory of the CUDA backend: the driver's. */
 import type { Tensor } from "../../lib/tensor.ts";
 import type { Place } from "../library/abi.ts";
 import { Owned, type Scope } from "../owned.ts";
@@ -30,7 +30,7 @@ export interface CopyOffsets {
  * Any use afterwards throws an `Error`.
  */
 export interface DeviceMemory extends Disposable {
-  /** One line: the device, or that it is emulated. */
+  /** One line about the device. */
   readonly description: string;
   /** The stream that kernels are launched on (`CUstream`). @throws {Error} After it was disposed. */
   readonly stream: Deno.PointerValue;

@@ -1,20 +1,17 @@
 /** Everything that the driver gives out is given back, in an order that it allows, and not used afterwards. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { buildEmulated } from "../build/emulated_testing.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { scoreSequence } from "../../lib/eval/sequence_score.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { collectUntil } from "../collector_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { CudaMemory } from "./device_memory.ts";
-import { openEmulatedLibrary } from "./emulated_testing.ts";
-import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./driver/fake_driver_testing.ts";
+import { driverWith, fake, leftOvers, memoryWith } from "./driver/fake_driver_testing.ts";
 import { loadCudaLibrary, openCuda } from "./open.ts";
 import { filtering, ids, modelOn } from "./small_model/testing.ts";
-import { NO_EMULATOR, testEmulated } from "./testing.ts";
+import { PTX, ptxHeld, ptxLibrary, testOnPtx } from "./testing.ts";
 
-const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
-const library = NO_EMULATOR ? "" : (await buildEmulated()).path; // it takes any stream
+const NONE = [0, 0, 0, 0], NOTHING = { left: NONE, misuses: 0 };
 const numbers = hostTensor("f32", [1, 4], Float32Array.of(0, 1, 2, 3));
 
 Deno.test("CudaMemory gives back graphs, events, kept and used buffers, stream and context when disposed", () => {
@@ -128,93 +125,89 @@ function use(backend: CudaBackend): void {
   backend.free(x);
 }
 
-testEmulated("openCuda() leaves nothing behind after `using`", async () => {
-  driverWith();
-  await withFakeDriver(async () => {
-    for (const reuse of [true, false]) {
-      {
-        using backend = await openCuda({ library, reuse });
-        use(backend);
-        assert(leftOvers().left.every((count, i) => i === 1 || count > 0), `${leftOvers().left}`);
-      }
-      assertEquals(leftOvers(), NOTHING);
+testOnPtx("openCuda() leaves nothing behind after `using`, and opens the device again", async () => {
+  for (const reuse of [true, false]) {
+    {
+      using backend = await openCuda({ reuse });
+      use(backend);
+      assert(ptxHeld().every((count, i) => i === 1 || count > 0), `${ptxHeld()}`);
     }
-  });
+    assertEquals(ptxHeld(), NONE);
+  }
 });
 
-testEmulated("openCuda() leaves nothing behind where it fails", async () => {
-  driverWith();
-  const { symbols } = openEmulatedLibrary(library);
-  await withFakeDriver(async () => {
-    try {
-      symbols.tkf_emulator_arch(80);
-      let message = "";
-      await openCuda({ library, wgmma: true }).catch((error) => message = error.message);
-      assertEquals(message.slice(0, 29), "Cannot use wgmma on Stand-in ");
-    } finally {
-      symbols.tkf_emulator_arch(0);
-    }
-  });
-  assertEquals(leftOvers(), NOTHING);
+testOnPtx("openCuda() refuses what the device has not, and leaves nothing behind", async () => {
+  const refused = async (options: Parameters<typeof openCuda>[0], message: string) => {
+    await assertRejects(() => openCuda(options), NativeLibraryError, message);
+    assertEquals(ptxHeld(), NONE);
+  };
+  if (Deno.env.get("TKF_PTX_ARCH") === "80") {
+    await refused({ wgmma: true }, "Cannot use wgmma on PTX interpreter");
+    await refused({ dependentLaunch: true }, "Cannot use dependent launches on PTX interpreter");
+    return;
+  }
+  {
+    using wide = await openCuda({ wgmma: true, dependentLaunch: true });
+    assertEquals([wide.useWgmma(true), wide.useDependentLaunch(true)], [true, true]);
+  }
+  try {
+    PTX!.tkf_ptx_fail_graphs(700);
+    await refused({ dependentLaunch: true }, "two recorded kernels do not run (Cannot run cuGraphLaunch: ");
+    using backend = await openCuda();
+    assertThrows(() => backend.useDependentLaunch(true), NativeLibraryError, "set dependentLaunch to false");
+  } finally {
+    PTX!.tkf_ptx_fail_graphs(0);
+  }
 });
 
-testEmulated(
+testOnPtx(
   "openCuda() leaves nothing behind where there is no reference to the backend any more",
   async () => {
-    driverWith();
-    await withFakeDriver(async () => {
-      await (async () => use(await openCuda({ library })))();
-    });
-    await collectUntil(() => leftOvers().left.join() === "0,0,0,0");
-    assertEquals(leftOvers(), NOTHING);
+    await (async () => use(await openCuda()))();
+    await collectUntil(() => ptxHeld().join() === NONE.join());
   },
 );
 
-testEmulated("CudaBackend refuses any use once it was disposed, on a device and emulated", async () => {
-  driverWith();
-  const backends: CudaBackend[] = [openEmulatedLibrary(library).backend];
-  await withFakeDriver(async () => void backends.push(await openCuda({ library })));
-  for (const backend of backends) {
-    const x = backend.upload(numbers), none = backend.alloc("f32", [0, 4]);
-    const positions = backend.alloc("i32", [1]);
-    const graph = backend.memory.capture(() => backend.advance(positions));
-    backend[Symbol.dispose]();
-    backend[Symbol.dispose]();
-    for (const work of [() => backend.alloc("f32", [1]), () => backend.upload(numbers)]) {
-      assertThrows(work, Error, "disposed");
-    }
-    for (const work of [() => backend.read(x), () => backend.swiglu(x, x, x), () => backend.argmax(x, x)]) {
-      assertThrows(work, Error);
-    }
-    assertThrows(() => backend.read(x), Error, "Cannot use device memory: it was freed");
-    for (const work of [() => backend.synchronize(), () => backend.swiglu(none, none, none)]) {
-      assertThrows(work, Error, "Cannot use this backend: it was disposed");
-    }
-    assertThrows(() => backend.measureMachine(), Error, "Cannot use this backend: it was disposed");
-    assertThrows(() => graph.launch(), Error, "Cannot run recorded work: it was freed");
-    backend.free(x); // as before: once more does nothing
+testOnPtx("CudaBackend refuses any use once it was disposed", async () => {
+  const backend = await openCuda();
+  const x = backend.upload(numbers), none = backend.alloc("f32", [0, 4]);
+  const positions = backend.alloc("i32", [1]);
+  const graph = backend.memory.capture(() => backend.advance(positions));
+  backend[Symbol.dispose]();
+  backend[Symbol.dispose]();
+  for (const work of [() => backend.alloc("f32", [1]), () => backend.upload(numbers)]) {
+    assertThrows(work, Error, "disposed");
   }
-  assertEquals(leftOvers(), NOTHING);
-  assertEquals(loadCudaLibrary(library).symbols.tkf_abi_version() > 0, true); // the library itself stays
+  for (const work of [() => backend.read(x), () => backend.swiglu(x, x, x), () => backend.argmax(x, x)]) {
+    assertThrows(work, Error);
+  }
+  assertThrows(() => backend.read(x), Error, "Cannot use device memory: it was freed");
+  for (const work of [() => backend.synchronize(), () => backend.swiglu(none, none, none)]) {
+    assertThrows(work, Error, "Cannot use this backend: it was disposed");
+  }
+  assertThrows(() => backend.measureMachine(), Error, "Cannot use this backend: it was disposed");
+  assertThrows(() => graph.launch(), Error, "Cannot run recorded work: it was freed");
+  backend.free(x); // as before: once more does nothing
+  assertEquals(ptxHeld(), NONE);
+  assertEquals(loadCudaLibrary(ptxLibrary()).symbols.tkf_abi_version() > 0, true); // the library itself stays
 });
 
-testEmulated("BatchDecoder and scoreSequence() give back at once what they took", async () => {
-  driverWith();
-  await withFakeDriver(async () => {
-    using backend = await openCuda({ library, reuse: false });
-    const model = modelOn(backend), before = leftOvers();
+testOnPtx("BatchDecoder and scoreSequence() give back at once what they took", async () => {
+  {
+    using backend = await openCuda({ reuse: false });
+    const model = modelOn(backend), before = ptxHeld();
     for (const rule of ["mean", "learned"] as const) {
       const pruner = filtering({ fusion: rule, recent: 3 }, backend);
       {
         using decoder = model.startBatch(pruner, { batch: 2, capacity: 8 });
         for (const slot of [0, 1]) decoder.begin(slot);
         for (const id of [1, 2, 3]) decoder.step(Int32Array.of(id, id)); // recorded from the second on
-        assert(leftOvers().left[0]! > before.left[0]! + 20);
+        assert(ptxHeld()[0]! > before[0]! + 20);
       }
-      assertEquals(leftOvers(), before, rule);
+      assertEquals(ptxHeld(), before, rule);
       scoreSequence(model, ids(12), pruner, { phase: "decode" });
-      assertEquals(leftOvers(), before, rule);
+      assertEquals(ptxHeld(), before, rule);
     }
-  });
-  assertEquals(leftOvers(), NOTHING);
+  }
+  assertEquals(ptxHeld(), NONE);
 });

@@ -1,7 +1,6 @@
 /** Backends in several Workers of a process: each has a stream and a context of its own. */
 import { assert, assertEquals } from "@std/assert";
-import { testEmulated, testsOnGpu } from "./testing.ts";
-import { IN_SLOW_TIER } from "../../lib/testing.ts";
+import { testOnDevice } from "./testing.ts";
 import { scoreOnDevice } from "./worker_testing.ts";
 
 /** The losses that a fresh Worker sends. */
@@ -14,12 +13,9 @@ function scoreInWorker(): Promise<number[]> {
   return promise.finally(() => worker.terminate());
 }
 
-testEmulated("backends in two Workers compute at once what one computes alone", async () => {
+testOnDevice("backends in two Workers compute at once what one computes alone", async () => {
   const alone = await scoreOnDevice();
   assert(alone.length > 40 && alone.every(Number.isFinite));
-  // The emulator runs kernels for one thread at a time.
-  const both = testsOnGpu()
-    ? await Promise.all([scoreInWorker(), scoreInWorker()])
-    : [await scoreInWorker(), await scoreInWorker()];
+  const both = await Promise.all([scoreInWorker(), scoreInWorker()]);
   for (const losses of both) assertEquals(losses, alone);
-}, IN_SLOW_TIER);
+});

@@ -18,7 +18,7 @@ const UNITS = {
 /** Units named in a .def file that are those of a library. */
 const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
 
-/** Folder of the emulator, fuzzers and mutants: no part of the package, and included only by units in it. */
+/** Folder of the interpreter of PTX and of the fuzzer: no part of the package, and included only by units in it. */
 const TESTING = "testing/";
 
 /** Common flags of all translation units. Not -ffast-math: the compiler may not change the order of additions. */

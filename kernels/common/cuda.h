@@ -1,5 +1,4 @@
-// The one include of all device code. Under nvcc it is CUDA; with -DTKF_EMULATE a C++ compiler runs the same source on
-// the CPU (testing/emulator/). What kernels use of CUDA, beside plain CUDA C++, is what both worlds offer here:
+// The one include of all device code. What kernels use of CUDA, beside plain CUDA C++, is here:
 //
 //   TKF_SHARED(float[2][32], name);      shared memory of a fixed size (in place of `__shared__ float name[2][32];`)
 //   TKF_DYNAMIC_SHARED(T, name);         T* name = the launch's shared memory, 128-byte aligned
@@ -15,9 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(TKF_EMULATE)
-#include "../testing/emulator/simt.h"
-#else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -118,4 +114,3 @@ __device__ __forceinline__ void sync_named() {
 }
 
 }  // namespace tkf
-#endif

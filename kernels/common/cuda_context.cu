@@ -147,10 +147,8 @@ int32_t tkf_blas_load(tkf_context* context, const char* path) {
 
 const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
-  const int arch = tkf::cuda_arch(context);
-  if (arch == 0) return "emulated CUDA kernels";
-  snprintf(context->description, sizeof context->description, "sm_%d, %d SMs, %s", arch, tkf::cuda_num_sms(context),
-           tkf::cuda_products(context));
+  snprintf(context->description, sizeof context->description, "sm_%d, %d SMs, %s", tkf::cuda_arch(context),
+           tkf::cuda_num_sms(context), tkf::cuda_products(context));
   return context->description;
 }
 
@@ -168,7 +166,7 @@ int32_t tkf_cuda_context_create(void* stream, tkf_context** out) {
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   if (error != cudaSuccess) return tkf::fail_create(context, TKF_STATUS_UNSUPPORTED, "found no usable device", error);
   context->arch = 10 * major + minor;
-  if (context->arch != 0 && context->arch < 80) {
+  if (context->arch < 80) {
     snprintf(tkf::create_message, sizeof tkf::create_message, "found a device of sm_%d, expected sm_80 or later",
              context->arch);
     delete context;
@@ -235,7 +233,7 @@ int32_t tkf_cuda_dependent_launch_use(tkf_context* context, int32_t use) {
   constexpr int kDriver = 12030;  // graphs have such edges since
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
-  if (use == 1 && ((arch != 0 && arch < 90) || driver < kDriver || !tkf::cuda_kernels_wait())) {
+  if (use == 1 && (arch < 90 || driver < kDriver || !tkf::cuda_kernels_wait())) {
     return check.fail(TKF_STATUS_UNSUPPORTED,
                       "found sm_%d, a driver of CUDA %d.%d, or a build for earlier devices, expected sm_90 or later, a "
                       "driver of CUDA 12.3 or later, and a build for the device",

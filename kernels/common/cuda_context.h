@@ -33,7 +33,6 @@ struct Stream {
   operator cudaStream_t() const { return stream; }
 };
 
-#if !defined(TKF_EMULATE)
 // What TKF_LAUNCH calls; cudaGetLastError has its error.
 template <class... P, class... A>
 void launch_kernel(const Stream& stream, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
@@ -46,13 +45,12 @@ void launch_kernel(const Stream& stream, void (*kernel)(P...), dim3 grid, dim3 b
   config.attrs = &attribute, config.numAttrs = stream.dependent ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
 }
-#endif
 
 // The context's stream, fault word (in device memory) and device.
 Stream cuda_stream(const tkf_context* context);
 int* cuda_fault(const tkf_context* context);
 int cuda_num_sms(const tkf_context* context);
-int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0 in the emulator
+int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90
 
 // Whether this build's kernels wait for those before them: code for the device's own generation (rows/rows.cu).
 bool cuda_kernels_wait();

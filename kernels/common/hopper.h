@@ -1,4 +1,4 @@
-// Instructions of sm_90a: mbarrier, TMA loads, wgmma; to nvcc and to the emulator alike. Source: PTX ISA 8.x,
+// Instructions of sm_90a: mbarrier, TMA loads, wgmma. Source: PTX ISA 8.x,
 // "Asynchronous Warpgroup Level Matrix Multiply-Accumulate" and "Data Movement: cp.async.bulk.tensor".
 //
 //   barrier_start, barrier_arrive, barrier_expect, barrier_wait, fence_async, load_box
@@ -7,9 +7,6 @@
 #pragma once
 #include "cuda.h"
 
-#if defined(TKF_EMULATE)
-#include "../testing/emulator/hopper.h"
-#else
 #include <cuda.h>
 #include <dlfcn.h>
 
@@ -130,11 +127,6 @@ inline EncodeFunction find_encode() {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   return driver == nullptr ? nullptr : reinterpret_cast<EncodeFunction>(dlsym(driver, "cuTensorMapEncodeTiled"));
 }
-
-}  // namespace tkf::hopper
-#endif
-
-namespace tkf::hopper {
 
 // A matrix in shared memory with rows of 128 bytes (64 values) that TMA or `swizzled` has swizzled; 8 rows are 1024
 // bytes. `leading`: bytes from 64 columns to the next 64, where the columns are not what is summed over.

@@ -4,7 +4,7 @@ import { KernelError } from "../../lib/errors.ts";
 import type { Backend } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
+import { testOnDevice, testSameInAnyOrder } from "../testing/ways.ts";
 import { normals, roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference } from "./testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./batch_cases.ts";
@@ -105,9 +105,8 @@ function place({ context, backend }: OpenDevice, d: Decode) {
 
 let decodes: Decode[] | undefined;
 
-testInEveryOrder(
-  "tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone",
-  5 * 82,
+testOnDevice(
+  "tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone, small cases",
   (device) => {
     let written = 0, left = 0;
     decodes ??= decodeCases().map(prepare);
@@ -119,7 +118,7 @@ testInEveryOrder(
       for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
     }
     assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
-    return decodes.length;
+    assertEquals(decodes.length, 82);
   },
 );
 
@@ -183,7 +182,7 @@ testOnDevice("attentionDecode() of some KV heads gives what the reference gives,
   }
 });
 
-testSameInEveryOrder("tkf_attention_decode is the same in all thread orders", 3, (device) => {
+testSameInAnyOrder("tkf_attention_decode is the same", (device) => {
   const base = decodeCases()[0]!;
   // A query's own token in the ring takes the place of the one that is as many back as the ring has rows.
   const own = { ...base, tokens: [16, 1, 0, 9], skipping: [], ownIsRecent: true };

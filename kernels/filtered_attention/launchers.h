@@ -67,7 +67,7 @@ inline dim3 prefill_grid(const PrefillJob& job, int rows) {
 int32_t decode_queries(tkf_context* context, const tkf_attention_filtered_args& a);
 
 // Whether the device is an sm_90 and this library holds code made for it. (What sm_90 compiles from PTX of compute_80
-// has no wgmma.) The emulator has it too.
+// has no wgmma.)
 bool has_wgmma(const tkf_context* context);
 
 // Launches it, where tkf_cuda_wgmma_use asks for it, for heads of at most 128; `job` fits the tensor-core kernels.

@@ -1,21 +1,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  INTERPRETS_PTX,
-  type OpenDevice,
-  openTestDevice,
-  testsOnGpu,
-  THREAD_ORDERS,
-  wgmmaProducts,
-} from "../../ffi/cuda/testing.ts";
+import { INTERPRETS_PTX, type OpenDevice, ptxCounts } from "../../ffi/cuda/testing.ts";
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { attention } from "../../lib/reference/attention.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { NO_DEVICE, ORDERS, testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
+import { testOnDevice, testSameInAnyOrder } from "../testing/ways.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./batch_cases.ts";
 import { BAR, difference } from "./testing.ts";
-import { RUNS_SLOW, unless } from "../../lib/testing.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
 
 /** A prefill of one sequence of a case. */
 interface Prefill {
@@ -96,7 +89,7 @@ function run({ context, backend }: OpenDevice, { c, args }: Prefill, wgmma = fal
   const placed = Object.fromEntries(
     Object.entries(args).map(([name, x]) => [name, typeof x === "object" ? backend.upload(x) : x]),
   ) as unknown as AttentionArgs;
-  const before = wgmmaProducts(context.library);
+  const before = ptxCounts();
   assertEquals(context.useWgmma(wgmma), wgmma);
   try {
     backend.attention(placed);
@@ -104,7 +97,7 @@ function run({ context, backend }: OpenDevice, { c, args }: Prefill, wgmma = fal
     context.useWgmma(false);
   }
   if (before !== undefined) {
-    assertEquals(wgmmaProducts(context.library)! > before, wgmma, `wgmma: ${nameOf(c)}`);
+    assertEquals(ptxCounts()!.products > before.products, wgmma, `wgmma: ${nameOf(c)}`);
   }
   return f32Data(backend.read(placed.out));
 }
@@ -122,9 +115,8 @@ function check(device: OpenDevice, p: Prefill): number {
 
 let prefills: Prefill[] | undefined;
 
-testInEveryOrder(
-  "attention() of a prefill equals the reference for every sequence of a batch",
-  5 * (RUNS_SLOW ? 220 : 110),
+testOnDevice(
+  "attention() of a prefill equals the reference for every sequence of a batch, small cases",
   (device) => {
     prefills ??= prefillCases().flatMap((c, i) =>
       (RUNS_SLOW ? [0, 0.6] : [i % 2 * 0.6]).flatMap((from) => prepare(c, from))
@@ -136,13 +128,12 @@ testInEveryOrder(
     }
     assertEquals(byWgmma, !hasWgmma(device) ? 0 : RUNS_SLOW ? 40 : 15);
     assert(values > (RUNS_SLOW ? 3_000_000 : 1_000_000), `${values} values`);
-    return prefills.length;
+    assertEquals(prefills.length, RUNS_SLOW ? 220 : 110);
   },
 );
 
-testSameInEveryOrder(
-  "attention() of a prefill is the same in all thread orders",
-  4,
+testSameInAnyOrder(
+  "attention() of a prefill is the same",
   (device) =>
     (["f32", "bf16"] as const).flatMap((dtype) =>
       prepare({ ...prefillCases()[0]!, tokens: [90, 0, 41], dtype }, 0).map((p) => {
@@ -220,7 +211,7 @@ testOnDevice("attention() takes more queries one by one than a launch does", (de
   );
 });
 
-testSameInEveryOrder("attention() of few queries is the same in all thread orders", 1, (device) => {
+testSameInAnyOrder("attention() of few queries is the same", (device) => {
   const [p] = prepare({ ...AFTER_LONG_PAST, kept: 0.9, group: 5 }, 0.96);
   return [variantsOf(device, p!).map((wgmma) => run(device, p!, wgmma))];
 });
@@ -279,8 +270,6 @@ testOnDevice(
   },
 );
 
-const NO_WGMMA = NO_DEVICE || !hasWgmma(await openTestDevice()) && "needs the emulator or sm_90";
-
 /** A prefill with NaN and infinity among the values that only some queries see. */
 function withSpecialValues(c: BatchCase): Prefill {
   const p = prepare(c, 0)[0]!, width = c.numKvHeads * c.headDim;
@@ -291,55 +280,37 @@ function withSpecialValues(c: BatchCase): Prefill {
   return p;
 }
 
-Deno.test({
-  ...unless(NO_WGMMA, "attention() by wgmma equals the reference over many key tiles"),
-  fn: async () => {
-    const tokens = testsOnGpu() ? 989 : 420, turns = testsOnGpu() && !INTERPRETS_PTX ? 20 : 1;
-    let runs = 0;
-    for (const [headDim, dtype] of [[64, "bf16"], [96, "f16"], [128, "bf16"]] as const) {
-      for (const kept of RUNS_SLOW ? [1, 0.5] : [headDim === 96 ? 1 : 0.5]) {
-        const c = { ...prefillCases()[0]!, tokens: [tokens, 150], numKvHeads: 1, headDim, dtype, kept };
-        for (const p of prepare(c, 0)) {
-          for (const order of ORDERS) {
-            const device = await openTestDevice({ order });
-            for (const wgmma of order === "ascending" ? [false, true] : [true]) {
-              for (let turn = 0; turn < turns; turn++) { // a race does not show every time
-                const worst = difference(run(device, p, wgmma), p.expected);
-                assert(
-                  worst <= BAR[dtype],
-                  `${nameOf(p.c)}, wgmma ${wgmma}, ${order}, turn ${turn}: off by ${worst}`,
-                );
-                runs++;
-              }
-            }
-          }
+testOnDevice("attention() by wgmma equals the reference over many key tiles", (device) => {
+  if (!hasWgmma(device)) return;
+  const tokens = INTERPRETS_PTX ? 420 : 989, turns = INTERPRETS_PTX ? 1 : 20; // a race does not show every time
+  let runs = 0;
+  for (const [headDim, dtype] of [[64, "bf16"], [96, "f16"], [128, "bf16"]] as const) {
+    for (const kept of RUNS_SLOW ? [1, 0.5] : [headDim === 96 ? 1 : 0.5]) {
+      const c = { ...prefillCases()[0]!, tokens: [tokens, 150], numKvHeads: 1, headDim, dtype, kept };
+      for (const p of prepare(c, 0)) {
+        for (let turn = 0; turn < 2 * turns; turn++) {
+          const wgmma = turn % 2 === 1, worst = difference(run(device, p, wgmma), p.expected);
+          assert(worst <= BAR[dtype], `${nameOf(p.c)}, wgmma ${wgmma}, turn ${turn}: off by ${worst}`);
+          runs++;
         }
       }
     }
-    const ways = ORDERS.length + (ORDERS.includes("ascending") ? 1 : 0);
-    assertEquals(runs, 2 * (RUNS_SLOW ? 6 : 3) * ways * turns);
-  },
+  }
+  assertEquals(runs, 2 * (RUNS_SLOW ? 6 : 3) * 2 * turns);
 });
 
-Deno.test({
-  ...unless(NO_WGMMA, "attention() by wgmma shows NaN as mma.sync does, in all thread orders"),
-  fn: async () => {
-    for (const [headDim, dtype] of [[64, "bf16"], [128, "f16"]] as const) {
-      const c: BatchCase = { ...prefillCases()[0]!, tokens: [290], numKvHeads: 1, headDim, dtype };
-      const p = withSpecialValues(c), expected = run(await openTestDevice(), p);
-      assert(expected.some(Number.isNaN) && expected.some(Number.isFinite));
-      for (const order of THREAD_ORDERS) {
-        const found = run(await openTestDevice({ order }), p, true);
-        assertEquals(
-          found.map((x) => Number(Number.isFinite(x))),
-          expected.map((x) => Number(Number.isFinite(x))),
-        );
-        for (let i = 0; i < found.length; i++) {
-          if (Number.isFinite(found[i])) {
-            assert(Math.abs(found[i]! - expected[i]!) <= 2 * BAR[dtype], `${order}, ${i}`);
-          }
-        }
-      }
+testOnDevice("attention() by wgmma shows NaN as mma.sync does", (device) => {
+  if (!hasWgmma(device)) return;
+  for (const [headDim, dtype] of [[64, "bf16"], [128, "f16"]] as const) {
+    const c: BatchCase = { ...prefillCases()[0]!, tokens: [290], numKvHeads: 1, headDim, dtype };
+    const p = withSpecialValues(c), expected = run(device, p), found = run(device, p, true);
+    assert(expected.some(Number.isNaN) && expected.some(Number.isFinite));
+    assertEquals(
+      found.map((x) => Number(Number.isFinite(x))),
+      expected.map((x) => Number(Number.isFinite(x))),
+    );
+    for (let i = 0; i < found.length; i++) {
+      if (Number.isFinite(found[i])) assert(Math.abs(found[i]! - expected[i]!) <= 2 * BAR[dtype], `${i}`);
     }
-  },
+  }
 });

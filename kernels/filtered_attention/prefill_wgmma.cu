@@ -189,8 +189,7 @@ void launch(const Stream& stream, const PrefillJob& job, const PrefillMaps& maps
 }  // namespace
 
 bool has_wgmma(const tkf_context* context) {
-  const int arch = cuda_arch(context);
-  if ((arch != 90 && arch != 0) || encode_function() == nullptr) return false;  // 0: emulated
+  if (cuda_arch(context) != 90 || encode_function() == nullptr) return false;
   cudaFuncAttributes found = {};
   const cudaError_t error = cudaFuncGetAttributes(&found, prefill_wgmma_kernel<__nv_bfloat16, 128>);
   if (error != cudaSuccess) cudaGetLastError();  // the result reports it

@@ -28,13 +28,13 @@ TKF_API int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes)
 /* Bytes that the last call lacked, where it failed for want of workspace with TKF_STATUS_STATE; 0 otherwise. */
 TKF_API uint64_t tkf_cuda_workspace_wanted(tkf_context* context);
 /* Prefill of 16-bit keys with heads of at most 128 by wgmma and TMA on sm_90 (1), or by mma.sync as on every device
- * (0, as at first). The former has run on the emulator alone: `deno task test:gpu` tests it on the device at hand.
+ * (0, as at first). The former has never run on a card: `deno task test:gpu` tests it on the device at hand.
  * TKF_STATUS_UNSUPPORTED where the device or the build has it not. */
 TKF_API int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use);
 /* Whether kernels are launched to begin before the one ahead of them has ended (programmatic dependent launch), for
- * which they wait themselves: 1, or 0, as at first. A graph keeps what it was recorded with. So far the emulator alone
- * has run it, where launches do not overlap. TKF_STATUS_UNSUPPORTED before sm_90, with a driver of before CUDA 12.3,
- * and where the build has no code of the device's own. */
+ * which they wait themselves: 1, or 0, as at first. A graph keeps what it was recorded with. No card has
+ * run it so far. TKF_STATUS_UNSUPPORTED before sm_90, with a driver of before CUDA 12.3, and where the build has no code
+ * of the device's own. */
 TKF_API int32_t tkf_cuda_dependent_launch_use(tkf_context* context, int32_t use);
 /* Waits for the stream and reports what kernels found wrong since the last call. */
 TKF_API int32_t tkf_cuda_synchronize(tkf_context* context);

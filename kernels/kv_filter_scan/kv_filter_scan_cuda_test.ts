@@ -13,7 +13,7 @@ import { learnedLayout, type LearnedSpec } from "../../lib/methods/rules/learned
 import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
-import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
+import { type DeviceWay, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES, withHeads } from "./cases.ts";
 import {
@@ -117,7 +117,7 @@ testOnDevice("kvFilterScan() measures heads of every size in every type", (devic
   assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
 });
 
-testInEveryOrder("kvFilterScan() decides the same in every thread order, in steps too", 5 * 10, (device) => {
+testOnDevice("kvFilterScan() decides the same, in steps too, small cases", (device) => {
   const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase);
   const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   for (const whole of chosen) {
@@ -126,7 +126,6 @@ testInEveryOrder("kvFilterScan() decides the same in every thread order, in step
     follow(device, c, c.tokens, count);
   }
   assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
-  return chosen.length;
 });
 
 testOnDevice("kvFilterScan() goes on from a state of the reference, and the other way round", (device) => {

@@ -4,7 +4,7 @@ import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
-import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
+import { type DeviceWay, testOnDevice } from "../testing/ways.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES, withHeads } from "../kv_filter_scan/cases.ts";
 import { float32Exactness } from "../kv_filter_scan/testing.ts";
 import {
@@ -71,14 +71,13 @@ testOnDevice("kvFilterStep() decides by every kind of rule and policy in every t
   }
 });
 
-testInEveryOrder("kvFilterStep() decides the same in every thread order", 5 * 6, (device) => {
+testOnDevice("kvFilterStep() decides the same, small cases", (device) => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
   for (const c of chosen) {
     const dtype = c.input.keys.dtype as "f32";
     const { flips } = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
     assertEquals(flips, 0, c.name);
   }
-  return chosen.length;
 });
 
 testOnDevice("kvFilterStep() can be recorded once and launched for every token", (device) => {

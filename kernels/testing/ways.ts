@@ -1,18 +1,16 @@
 /**
- * The ways to run an op: at levels of the CPU library, by the emulated CUDA library in every order of threads, and
- * on a GPU or the interpreter of PTX; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu,
- * emulated, cuda or ptx; or wasm, where the tests of the CPU library run on the same kernels as WebAssembly.
+ * The ways to run an op: at levels of the CPU library, and on a GPU or the interpreter of PTX; and tests that go through
+ * them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu, cuda or ptx; or wasm, where the tests of the CPU library run on the
+ * same kernels as WebAssembly.
  */
 import { assertEquals } from "@std/assert";
 import {
   INTERPRETS_PTX,
-  NO_EMULATOR,
+  NO_DEVICE,
+  ON_DEVICE,
   type OpenDevice,
   openTestDevice,
   testedDevice,
-  testsOnGpu,
-  THREAD_ORDERS,
-  type ThreadOrder,
 } from "../../ffi/cuda/testing.ts";
 import type { Backend } from "../../lib/backend.ts";
 import { buildCpu } from "../../build.ts";
@@ -37,7 +35,7 @@ export interface Way<B extends Backend = NativeBackend> {
   values(tensor: Tensor): Float32Array;
 }
 
-/** A device, and the order of threads that its launches follow; a GPU has its own. */
+/** A device as a way. */
 export type DeviceWay = OpenDevice & Way<OpenDevice["backend"]>;
 
 /** A backend as a way. */
@@ -82,13 +80,8 @@ export async function cpuWays(blas = "none"): Promise<Way[]> {
 }
 
 /** A device as a way. */
-export function deviceWay(device: OpenDevice, order: ThreadOrder = "ascending"): DeviceWay {
-  return { ...device, ...wayOf(`${device.backend.description}, threads ${order}`, device.backend) };
-}
-
-/** The device that tests run on, with threads in an order. */
-async function openDevice(order?: ThreadOrder): Promise<DeviceWay> {
-  return deviceWay(await openTestDevice(order === undefined ? {} : { order }), order);
+export function deviceWay(device: OpenDevice): DeviceWay {
+  return { ...device, ...wayOf(device.backend.description, device.backend) };
 }
 
 /** A step's decisions to keep some slots of a batch; `count` is what kernels read as their number. */
@@ -108,88 +101,49 @@ export function decisionsOf(
 }
 
 const MODE = testedDevice();
-const CHOSEN = `TOKENFILTER_TEST_DEVICE is ${MODE}`;
-const NO_CPU = (MODE === "emulated" || testsOnGpu()) && CHOSEN;
 /** Why tests of several threads are not run, if so. */
 export const ONE_THREAD = MODE === "wasm" && "WebAssembly has one thread";
-/** Why tests of a device are not run, if so. */
-export const NO_DEVICE = NO_EMULATOR;
-const NO_GPU = !testsOnGpu() && "needs a GPU: deno task test:gpu";
+const NO_CPU = ON_DEVICE && `TOKENFILTER_TEST_DEVICE is ${MODE}`;
 
 /** Registers a test of the CPU library. @param why it cannot run, if so */
 export function testOnCpu(name: string, fn: () => void | Promise<void>, why?: string | false): void {
   Deno.test({ ...unless(NO_CPU || why, name), fn });
 }
 
-/** Registers a test of the CUDA library: on the emulator, or on a GPU. */
+/** Registers a test of the CUDA library: on a GPU, or on the interpreter. */
 export function testOnDevice(name: string, work: (device: DeviceWay) => void | Promise<void>): void {
-  Deno.test({ ...unless(NO_DEVICE, name), fn: async () => await work(await openDevice()) });
+  Deno.test({ ...unless(NO_DEVICE, name), fn: async () => await work(deviceWay(await openTestDevice())) });
 }
-
-/** Each of two threads that race comes first in one of these. A GPU takes its own order, as many times. */
-const FAST_ORDERS: readonly ThreadOrder[] = ["ascending", "descending"];
-/** The interpreter of PTX finds races in any order: one does, and a random one in the slow tier. */
-const PTX_ORDERS: readonly ThreadOrder[] = RUNS_SLOW ? ["ascending", "shuffled"] : ["ascending"];
-
-/** Orders of threads that tests go through: those that `TOKENFILTER_TEST_ORDERS` names, as sanitizers do. */
-export const ORDERS = INTERPRETS_PTX ? PTX_ORDERS : readOrders(Deno.env.get("TOKENFILTER_TEST_ORDERS"));
 
 /**
- * Orders of threads by name; by default two of them, and all in the slow tier.
- *
- * @throws {RangeError} If a name is no order of threads.
+ * Registers a test of work whose outputs are to be equal whatever the order of warps and blocks: in two orders on the
+ * interpreter, twice on a GPU.
  */
-export function readOrders(names: string | undefined, slow = RUNS_SLOW): readonly ThreadOrder[] {
-  if (!names) return slow ? THREAD_ORDERS : FAST_ORDERS;
-  return names.split(",").map((name) => {
-    const order = THREAD_ORDERS.find((known) => known === name);
-    if (order !== undefined) return order;
-    throw new RangeError(
-      `Cannot test in TOKENFILTER_TEST_ORDERS "${names}": expected some of ${THREAD_ORDERS.join(", ")}`,
-    );
-  });
-}
-
-/** The same once for every one of {@linkcode ORDERS} (a GPU: as many times). @param count Times that `work` counts, of all. */
-export function testInEveryOrder(name: string, count: number, work: (device: DeviceWay) => number): void {
+export function testSameInAnyOrder(name: string, outputs: (device: DeviceWay) => Float32Array[][]): void {
   Deno.test({
-    ...unless(NO_DEVICE, name),
+    ...unless(NO_DEVICE, `${name} whatever the order of warps and blocks, small cases`),
     fn: async () => {
-      let runs = 0;
-      for (const order of ORDERS) runs += work(await openDevice(order));
-      assertEquals(runs, count / THREAD_ORDERS.length * ORDERS.length);
+      const [first, second] = [
+        outputs(deviceWay(await openTestDevice("ascending"))),
+        outputs(deviceWay(await openTestDevice("shuffled"))),
+      ];
+      assertEquals(second, first);
     },
   });
 }
 
-/** The same for work whose outputs, lists of `count` cases, are to be equal in all of them. */
-export function testSameInEveryOrder(
-  name: string,
-  count: number,
-  outputs: (device: DeviceWay) => Float32Array[][],
-): void {
-  let first: Float32Array[][] | undefined;
-  testInEveryOrder(name, THREAD_ORDERS.length * count, (device) => {
-    const found = outputs(device);
-    assertEquals(found, first ??= found, device.name);
-    return found.length;
-  });
-}
-
-/** Registers a test for the levels of the CPU library, for the emulator, and for a GPU. */
+/** Registers a test for the levels of the CPU library, and for a device. */
 export function testInEveryWay(name: string, work: (ways: readonly Way[]) => void): void {
   testOnCpu(`${name}, on the CPU`, async () => work(await cpuWays()));
-  const onDevice = async () => work([await openDevice()]);
-  Deno.test({ ...unless(testsOnGpu() ? CHOSEN : NO_DEVICE, `${name}, emulated`), fn: onDevice });
-  Deno.test({ ...unless(NO_GPU, `${name}, on a GPU`), fn: onDevice });
+  testOnDevice(`${name}, on a device`, (device) => work([device]));
 }
 
 /** Whether the fast tier runs a case where it takes a third of them: the golden ratio spreads them evenly. */
 export const isSampled = (i: number) => RUNS_SLOW || (i + 1) * 0.6180339887498949 % 1 < 1 / 3;
 
 /**
- * Registers tests of all cases in every way, and of the small ones in every order of threads. In the fast tier the
- * emulator runs a third of the large ones, and each small one in one order, neighbours in different ones.
+ * Registers tests of all cases in every way, and of the small ones on a device: those are for racecheck too. In the fast
+ * tier the interpreter runs a third of the large ones.
  *
  * @param counts Numbers of all cases and of the small ones: none may be lost.
  * @param prepare Makes a case's inputs, and the check of a way; of a small one once for all tests.
@@ -209,29 +163,17 @@ export function testCases<Case>(
     return check;
   };
   testInEveryWay(name, (ways) => {
-    // The emulator runs the small ones in the test below.
-    const largeAlone = ways[0]!.backend.name === "cuda" && MODE !== "cuda";
-    const chosen = [...cases.entries()].filter(([, c]) => !(largeAlone && isSmall(c)));
-    assertEquals(chosen.length, counts[0] - (largeAlone ? counts[1] : 0));
-    for (const [i, c] of largeAlone ? chosen.filter(([i]) => isSampled(i)) : chosen) {
+    // The interpreter runs the small ones in the test below.
+    const chosen = [...cases.entries()].filter(([, c]) => !(INTERPRETS_PTX && isSmall(c)));
+    assertEquals(chosen.length, counts[0] - (INTERPRETS_PTX ? counts[1] : 0));
+    for (const [i, c] of INTERPRETS_PTX ? chosen.filter(([i]) => isSampled(i)) : chosen) {
       const check = checkOf(c, i);
       for (const way of ways) check(way);
     }
   });
-  Deno.test({
-    ...unless(NO_DEVICE, `${name}, in every order of threads`),
-    fn: async () => {
-      const small = [...cases.entries()].filter(([, c]) => isSmall(c));
-      let runs = 0;
-      for (const [turn, order] of ORDERS.entries()) {
-        const device = await openDevice(order);
-        for (const [n, [i, c]] of small.entries()) {
-          if (!RUNS_SLOW && n % ORDERS.length !== turn) continue;
-          checkOf(c, i)(device);
-          runs++;
-        }
-      }
-      assertEquals(runs, counts[1] * (RUNS_SLOW ? ORDERS.length : 1));
-    },
+  testOnDevice(`${name}, small cases`, (device) => {
+    const small = [...cases.entries()].filter(([, c]) => isSmall(c));
+    for (const [i, c] of small) checkOf(c, i)(device);
+    assertEquals(small.length, counts[1]);
   });
 }

@@ -14,7 +14,7 @@ const SAMPLED = Object.keys(states.keys) as (keyof typeof states.keys)[];
 /**
  * How far a backend may be from the float64 numbers: vectors relative to the root mean square of their values, logits
  * and losses in nats. Tensors are float32. Farthest were OpenBLAS's products without FMA (level `base`): 3.5e-6,
- * 7.7e-6 and 5.5e-6; all other CPU levels, the reference and the emulated CUDA library stayed below 1.5e-6, 2.5e-6 and
+ * 7.7e-6 and 5.5e-6; all other CPU levels, the reference and the interpreted CUDA library stayed below 1.5e-6, 2.5e-6 and
  * 5e-6.
  */
 const VECTOR_BAR = 1e-5, LOGIT_BAR = 1.5e-5, LOSS_BAR = 1.5e-5;

@@ -1,9 +1,7 @@
 /** Tasks with `--backend cuda` come to the results of the CPU: of the tiny model, and on a card of a larger GGUF too. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
-import * as driver from "../../../ffi/cuda/driver/fake_driver_testing.ts";
-import { NO_EMULATOR, testsOnGpu } from "../../../ffi/cuda/testing.ts";
-import { IN_SLOW_TIER, NEEDS_LINUX, unless } from "../../../lib/testing.ts";
+import { INTERPRETS_PTX, NO_DEVICE } from "../../../ffi/cuda/testing.ts";
+import { unless } from "../../../lib/testing.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 
 const TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom, " +
@@ -23,17 +21,6 @@ const RESULTS = /^(nll|perplexity|logLikelihoods|ids|keep|text)$/, LASTING = /^p
 /** Largest difference, relative to numbers above 1: of all results, and of those that last. */
 const BAR = 2e-3, LASTING_BAR = 5e-2;
 
-/** The emulated library behind a stand-in for the driver; a card needs nothing. */
-async function environment(): Promise<Record<string, string>> {
-  if (testsOnGpu()) return {};
-  driver.driverWith(); // with its defaults
-  return {
-    TOKENFILTER_CUDA_DRIVER: driver.path,
-    TOKENFILTER_CUDA_LIBRARY: (await buildEmulated()).path,
-    TOKENFILTER_CUBLASLT: "none",
-  };
-}
-
 /** All results by their paths. */
 function collect(
   value: unknown,
@@ -52,24 +39,23 @@ async function run(
   command: string,
   backend: string,
   folder: string,
-  env: Record<string, string>,
   names: RegExp,
 ) {
   const [task, ...args] = command.replace("TEXT", `${folder}/text`).split(" ");
   const out = /^(sweep|compare|heads|eval) /.test(command) ? ["--out", `${folder}/${task}_${backend}`] : [];
   const all = [...args, "--backend", backend, "--json", "--quiet", ...out];
-  const { code, stdout, stderr } = await finish(await spawnTask(task!, all, env));
+  const { code, stdout, stderr } = await finish(await spawnTask(task!, all));
   assertEquals(code, 0, `${command} --backend ${backend}: ${stderr}`);
   return new Map(collect(JSON.parse(stdout), "", names));
 }
 
 /** Runs a command on the CPU and on CUDA, and compares. */
 async function expectSame(command: string, isLasting: boolean): Promise<void> {
-  const env = await environment(), [names, bar] = isLasting ? [LASTING, LASTING_BAR] : [RESULTS, BAR];
+  const [names, bar] = isLasting ? [LASTING, LASTING_BAR] : [RESULTS, BAR];
   await withFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/text`, TEXT);
-    const want = await run(command, "cpu", folder, {}, names);
-    const found = await run(command, "cuda", folder, env, names);
+    const want = await run(command, "cpu", folder, names);
+    const found = await run(command, "cuda", folder, names);
     assert(want.size > 0, command);
     assertEquals([...found.keys()], [...want.keys()], command);
     for (const [path, value] of found) {
@@ -81,10 +67,9 @@ async function expectSame(command: string, isLasting: boolean): Promise<void> {
   });
 }
 
-const notHere = !testsOnGpu() && (NO_EMULATOR || NEEDS_LINUX || IN_SLOW_TIER);
 for (const command of COMMANDS) {
   Deno.test({
-    ...unless(notHere, `on CUDA and on the CPU alike: ${command}`),
+    ...unless(NO_DEVICE, `on CUDA and on the CPU alike: ${command}`),
     fn: () => expectSame(command, command.includes("bf16")),
   });
 }
@@ -96,7 +81,9 @@ async function whyNoModel(): Promise<string | undefined> {
   return code === 0 ? undefined : stderr.trim().split("\n").at(-1);
 }
 
-const MODEL = "smollm2-135m", larger = testsOnGpu() ? await whyNoModel() : "needs a GPU: deno task test:gpu";
+const MODEL = "smollm2-135m",
+  larger = NO_DEVICE ||
+    (INTERPRETS_PTX ? "the interpreter is too slow for a larger model" : await whyNoModel());
 for (const flags of ["", ` ${FILTER} --method variance`, " --phase decode --cache-dtype bf16"]) {
   const command = `score --model ${MODEL} --text TEXT${flags}`;
   Deno.test({

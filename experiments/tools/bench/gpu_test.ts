@@ -1,6 +1,6 @@
-/** The races of `bench --gpu` on the emulator, with small sizes: every case verifies, and every row is whole. */
+/** The races of `bench --gpu` on the interpreter of PTX, with small sizes: every case verifies, and every row is whole. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openEmulated, testEmulated } from "../../../ffi/cuda/testing.ts";
+import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import type { BatchOps } from "../../../lib/batch_ops.ts";
 import type { KernelRow } from "../../../lib/plot/mod.ts";
 import { decodeCase } from "./attention.ts";
@@ -28,7 +28,7 @@ const SIZES: GpuSizes = {
 const DEVICE = {
   ...{
     ordinal: 0,
-    name: "emulated",
+    name: "interpreted",
     arch: 90,
     numSms: 2,
     memoryBytes: 2 ** 30,
@@ -38,8 +38,8 @@ const DEVICE = {
   ...{ exclusive: false, readsHost: false },
 };
 
-async function emulatedGpu(): Promise<Gpu> {
-  const { backend } = await openEmulated();
+async function interpretedGpu(): Promise<Gpu> {
+  const { backend } = await openTestDevice();
   const time = (work: () => void) => {
     const start = performance.now();
     work();
@@ -72,8 +72,10 @@ Deno.test("f32Rate() and tensorRate() are nominal rates, of which a GeForce has 
   assertEquals(tensor("another", 70, 80, 1000), NaN);
 });
 
-testEmulated("every race of a GPU verifies and times, and tells of each target but PyTorch's", async () => {
-  const device = gpuDevice(await emulatedGpu(), 2, {});
+testOnPtx("every race of a GPU verifies and times, and tells of each target but PyTorch's", async () => {
+  const gpu = await interpretedGpu(), device = gpuDevice(gpu, 2, {});
+  const wgmma = gpu.backend.useWgmma(true), dependent = gpu.backend.useDependentLaunch(true);
+  gpu.backend.useWgmma(false), gpu.backend.useDependentLaunch(false);
   const races = ["attention", "linear", "filter", "steps"].flatMap((part) => gpuRaces(device, part, SIZES));
   let found: readonly TimedRow[] = [];
   await runRaces(device, races, {
@@ -90,8 +92,8 @@ testEmulated("every race of a GPU verifies and times, and tells of each target b
   ]);
   const counts = Map.groupBy(found, ({ op }) => op);
   assertEquals(Array.from(counts, ([op, { length }]) => [op, length]), [
-    ...[["attention_decode", 4], ["filtered_attention", 6], ["linear", 8], ["kv_filter_step", 3]],
-    ...[["kv_key_step", 1], ["kv_filter_scan", 4], ["advance", 1], ["decode_step", 6]],
+    ...[["attention_decode", 4], ["filtered_attention", wgmma ? 6 : 3], ["linear", 8], ["kv_filter_step", 3]],
+    ...[["kv_key_step", 1], ["kv_filter_scan", 4], ["advance", 1], ["decode_step", dependent ? 6 : 3]],
   ]);
   for (const row of found) {
     for (const name of ["timeMs", "gflops", "gbps", "peak"] as const) {
@@ -144,8 +146,8 @@ Deno.test("readBars() reads each target from the rows that tell it", () => {
   assertEquals(readBars([]).map(({ found, holds }) => found ?? holds), [null, null, null, null]);
 });
 
-testEmulated("a case that computes something else is not timed", async () => {
-  const { backend } = await emulatedGpu(), layer = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
+testOnPtx("a case that computes something else is not timed", async () => {
+  const { backend } = await interpretedGpu(), layer = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
   const still = withOps({ attentionDecode: () => {} }, backend);
   const decode = decodeCase(still, SIZES.attention, "bf16", { batch: 2, rows: 64, kept: 2, near: 0 });
   assertThrows(() => decode.verify(), Error, "Cannot trust decode attention");
@@ -168,10 +170,10 @@ testEmulated("a case that computes something else is not timed", async () => {
   assertThrows(() => stepCase(held, layer, keys).verify(), Error, "Cannot trust kv_key_step: found the rows");
 });
 
-testEmulated(
+testOnPtx(
   "a GPU's clock times the work alone, and keeps the device busy until the host is done",
   async () => {
-    const gpu = await emulatedGpu(), calls: string[] = [];
+    const gpu = await interpretedGpu(), calls: string[] = [];
     const memory = new Proxy(gpu.backend.memory, {
       get(target, name) {
         if (name === "copy") return () => void calls.push("copy");
@@ -214,10 +216,10 @@ testEmulated(
   },
 );
 
-testEmulated(
+testOnPtx(
   "stepCase() begins its cache anew before it is full, also where steps are recorded",
   async () => {
-    const { backend } = await emulatedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
+    const { backend } = await interpretedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
     for (const recorded of [1, 16]) {
       const benchCase = stepCase(backend, sizes, { batch: 1, options: { pruneRatio: 0 }, recorded });
       for (let turn = 0; turn < 2100 / recorded; turn++) {

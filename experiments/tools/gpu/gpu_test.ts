@@ -1,10 +1,8 @@
 /** `test:gpu` without a GPU: its plan, its outcomes, and its end where there is no driver. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
-import { NO_EMULATOR } from "../../../ffi/cuda/testing.ts";
+import { INTERPRETS_PTX, ptxLibrary, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { fakeTools } from "../../../ffi/build/fake_tools_testing.ts";
-import { openDriver } from "../../../ffi/cuda/mod.ts";
-import * as driver from "../../../ffi/cuda/driver/fake_driver_testing.ts";
+import { buildArchOf, openDriver } from "../../../ffi/cuda/mod.ts";
 import { noteTested, type TestedBuild, testedBuild, wasTested } from "../../../ffi/cuda/tested.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
 import { UsageError } from "../../../lib/errors.ts";
@@ -125,29 +123,35 @@ Deno.test("readState() reads nvidia-smi's answer, and leaves out what it does no
   assertEquals(readState("No devices were found\n"), {});
 });
 
-Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", async () => {
-  // In the usual cache, under a name of its own: test files that run at the same time share their variables.
-  const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: crypto.randomUUID() };
-  const good = { passed: 9, failed: [] },
-    bad = { passed: 9, failed: ["a"] },
-    other = { ...build, library: "another" };
-  const cases: [TestedBuild, boolean, typeof bad, number, boolean][] = [
-    [build, false, good, 0, false],
-    [build, true, { ...good, passed: 0 }, 0, false],
-    [build, true, good, 1, true],
-    [build, false, good, 0, true],
-    [other, false, good, 0, false],
-    [build, false, bad, 0, false],
-    [build, true, bad, 0, false],
-    [{ ...build, arch: 80 }, true, good, 0, true], // it has neither
-  ];
-  try {
-    for (const [of, ranAll, total, lines, noted] of cases) {
-      assertEquals([(await noteOutcome(of, ranAll, total)).length, await wasTested(of)], [lines, noted]);
+Deno.test({
+  ...unless(
+    INTERPRETS_PTX && "the interpreter takes no record",
+    "noteOutcome() notes that all tests of a build have passed, until one fails",
+  ),
+  fn: async () => {
+    // In the usual cache, under a name of its own: test files that run at the same time share their variables.
+    const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: crypto.randomUUID() };
+    const good = { passed: 9, failed: [] },
+      bad = { passed: 9, failed: ["a"] },
+      other = { ...build, library: "another" };
+    const cases: [TestedBuild, boolean, typeof bad, number, boolean][] = [
+      [build, false, good, 0, false],
+      [build, true, { ...good, passed: 0 }, 0, false],
+      [build, true, good, 1, true],
+      [build, false, good, 0, true],
+      [other, false, good, 0, false],
+      [build, false, bad, 0, false],
+      [build, true, bad, 0, false],
+      [{ ...build, arch: 80 }, true, good, 0, true], // it has neither
+    ];
+    try {
+      for (const [of, ranAll, total, lines, noted] of cases) {
+        assertEquals([(await noteOutcome(of, ranAll, total)).length, await wasTested(of)], [lines, noted]);
+      }
+    } finally {
+      for (const arch of [80, 90]) await noteTested({ ...build, arch }, false);
     }
-  } finally {
-    for (const arch of [80, 90]) await noteTested({ ...build, arch }, false);
-  }
+  },
 });
 
 Deno.test("test:gpu refuses flags that it does not know, and ends with one line where there is no driver", async () => {
@@ -170,67 +174,69 @@ Deno.test("test:gpu refuses flags that it does not know, and ends with one line 
   );
 });
 
-Deno.test({
-  ...unless(
-    NO_EMULATOR || NEEDS_LINUX,
-    "test:gpu says what ran on which device, and leaves with code 1 where a test failed",
-  ),
-  fn: async () => {
-    const { folder, env } = await fakeTools("13.0.88", "");
-    driver.driverWith(); // with its defaults
-    const run = async (files: string, library: string) => {
-      const variables = {
-        TOKENFILTER_CUDA_DRIVER: driver.path,
-        TOKENFILTER_CUBLASLT: "none",
-        LINKED: library,
-      };
-      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: [
-          "run",
-          "-A",
-          "--no-check",
-          import.meta.resolve("./main.ts"),
-          "--only",
-          "tests",
-          "--files",
-          files,
-        ],
-        cwd: ROOT,
-        env: { ...env, ...variables, TOKENFILTER_CACHE: `${folder}/${files}` },
-      }).output();
-      const [lines, said] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-      return { code, lines: lines!.trim().split("\n"), said };
-    };
-    try {
-      const whole = await run("machine", (await buildEmulated()).path);
-      assertEquals(whole.code, 0, whole.said);
-      assertMatch(whole.lines[0]!, /^Stand-in 0, sm_90, driver .* for CUDA 13\.0, nvcc 13\.0\.88, commit /);
-      assertEquals(whole.lines.slice(1), ["1 tests passed in 1 files, 0 files failed"]);
-      // A run of some files writes no record; a failure removes one.
-      const device = openDriver(driver.path).device(0), empty = await sha256(new Uint8Array(0));
-      await Deno.mkdir(`${folder}/rms_norm`);
-      await inChild(
-        { TOKENFILTER_CACHE: `${folder}/rms_norm` },
-        `const { noteTested } = await load("ffi/cuda/tested.ts");
+testOnPtx("test:gpu says what ran on which device, and leaves with code 1 where a test failed", async () => {
+  const { folder, env } = await fakeTools("13.0.88", "");
+  const own = {
+    ...env,
+    TOKENFILTER_TEST_DEVICE: "",
+    TOKENFILTER_CUDA_LIBRARY: "",
+    TOKENFILTER_CUBLASLT: "none",
+  };
+  const device = openDriver(ptxLibrary()).device(0), arch = buildArchOf(device.arch);
+  const run = async (files: string, LINKED: string) => {
+    const variables = { ...own, LINKED, TOKENFILTER_CACHE: `${folder}/${files}` };
+    const library: string = await inChild(
+      variables,
+      `const { buildCuda } = await load("build.ts");
+       return (await buildCuda({ archs: ["${arch}"] })).path;`,
+    );
+    const args = [
+      "run",
+      "-A",
+      "--no-check",
+      import.meta.resolve("./main.ts"),
+      "--only",
+      "tests",
+      "--files",
+      files,
+    ];
+    const driver = LINKED === ptxLibrary() ? library : ptxLibrary(); // the library is its driver too
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args,
+      cwd: ROOT,
+      env: { ...variables, TOKENFILTER_CUDA_DRIVER: driver },
+    }).output();
+    const [lines, said] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+    return { code, lines: lines!.trim().split("\n"), said };
+  };
+  try {
+    const whole = await run("machine", ptxLibrary());
+    assertEquals(whole.code, 0, whole.said + whole.lines.join("\n"));
+    assertMatch(
+      whole.lines[0]!,
+      /^PTX interpreter, sm_\d+, driver .* for CUDA 13\.0, nvcc 13\.0\.88, commit /,
+    );
+    assertEquals(whole.lines.slice(1), ["1 tests passed in 1 files, 0 files failed"]);
+    // A run of some files writes no record; a failure removes one.
+    await Deno.mkdir(`${folder}/rms_norm`);
+    const empty = await sha256(new Uint8Array(0));
+    await inChild(
+      { TOKENFILTER_CACHE: `${folder}/rms_norm` },
+      `const { noteTested } = await load("ffi/cuda/tested.ts");
          await noteTested(${JSON.stringify(testedBuild(device, 13000, empty))}, true);
          return 0;`,
-      );
-      assertEquals(listFolder(`${folder}/rms_norm`).length, 1);
-      const broken = await run("rms_norm", "/dev/null");
-      for (const name of ["machine", "rms_norm"]) {
-        assertEquals(
-          listFolder(`${folder}/${name}`).filter((name) => name.startsWith("gpu-tested")),
-          [],
-          name,
-        );
-      }
-      assertEquals(broken.code, 1, broken.said);
-      assertEquals(broken.lines.slice(-2), [
-        "failed: tests, kernels/rms_norm/rms_norm_test.ts",
-        "0 tests passed in 1 files, 1 files failed",
-      ]);
-    } finally {
-      await Deno.remove(folder, { recursive: true });
+    );
+    assertEquals(listFolder(`${folder}/rms_norm`).length, 1);
+    const broken = await run("rms_norm", "/dev/null");
+    for (const name of ["machine", "rms_norm"]) {
+      assertEquals(listFolder(`${folder}/${name}`).filter((name) => name.startsWith("gpu-tested")), [], name);
     }
-  },
+    assertEquals(broken.code, 1, broken.said);
+    assertEquals(broken.lines.slice(-2), [
+      "failed: tests, kernels/rms_norm/rms_norm_test.ts",
+      "0 tests passed in 1 files, 1 files failed",
+    ]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });

@@ -1,16 +1,16 @@
 /**
- * Ops at a length that only a card can compute: large grids, 64-bit offsets, lists of rows. On the emulator the same
+ * Ops at a length that only a card can compute: large grids, 64-bit offsets, lists of rows. On the interpreter the same
  * calls are short.
  */
 import { assertEquals } from "@std/assert";
-import { INTERPRETS_PTX, testOnDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
+import { INTERPRETS_PTX, testOnDevice } from "../../../ffi/cuda/testing.ts";
 import { DTYPES } from "../../../lib/dtype.ts";
 import { attentionCase, decodeCase } from "../bench/attention.ts";
 import { scanCase } from "../bench/filter.ts";
 import { decisionsOf, wayOf } from "../../../kernels/testing/ways.ts";
 import { checkSlots, prepare } from "../../../kernels/linear/tests/testing.ts";
 
-const TOKENS = testsOnGpu() && !INTERPRETS_PTX ? 131_072 : 192;
+const TOKENS = INTERPRETS_PTX ? 192 : 131_072;
 const SIZES = { numHeads: 2, numKvHeads: 1, headDim: 64 };
 
 for (const dtype of ["f32", "bf16"] as const) {

@@ -1,5 +1,5 @@
 /**
- * `deno task test:gpu`: the tests of the CUDA library on the first GPU, with the cases that the emulator runs.
+ * `deno task test:gpu`: the tests of the CUDA library on the first GPU.
  * See `deno task test:gpu --help`.
  */
 import { UsageError } from "../../../lib/errors.ts";
@@ -165,9 +165,8 @@ export const command = plainCommand({
   summary: "Runs every test of the kernels and of the driver's wrapper on the first GPU.",
   usage: "[flags]",
   about:
-    `It builds the CUDA library for this GPU (CUDA_VISIBLE_DEVICES chooses which is first), and takes the cases that
-the emulator runs elsewhere. Then the kernels' tests run again under compute-sanitizer's memcheck, and those with small
-cases under its racecheck. It comes from PATH, from CUDA_HOME (/usr/local/cuda) or from pip. A file is a process of its
+    `It builds the CUDA library for this GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs its tests. Then
+the kernels' tests run again under compute-sanitizer's memcheck, and those with small cases under its racecheck. It comes from PATH, from CUDA_HOME (/usr/local/cuda) or from pip. A file is a process of its
 own. The output of a failing one is shown in full, and its name at the end. Where all tests have passed, wgmma and
 dependent launches become the default for this device, driver and build. Exit code 0: all passed; 1: a test failed or
 a check found something; 2: no GPU, or no build.`,

@@ -13,11 +13,10 @@ export const LIMITS = { tests: 300, memcheck: 900, racecheck: 900 } as const;
 const PTX_LIMIT = 900;
 export type Part = keyof typeof LIMITS;
 
-/** Tests next to the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
-const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
-const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
-/** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
-const SMALL_TESTS = /thread order|order of threads/;
+/** Tests next to the kernels that a device runs: calls of `kernels/testing/ways.ts`. */
+const DEVICE_TEST = /\btest(OnDevice|InEveryWay|SameInAnyOrder|Cases)\(/;
+/** Racecheck takes the tests whose names end so, and files that have one. */
+const SMALL_TESTS = /small cases$/, SMALL_TEST = /, small cases"|\btest(SameInAnyOrder|Cases)\(/;
 /** It checks the whole device's free memory and times it, so no other process of ours may run meanwhile. */
 export const ALONE = "ffi/cuda/device_cuda_test.ts";
 /** The products that cuBLASLt takes over where it is loaded. */
@@ -39,7 +38,7 @@ export interface Job {
  */
 export function listJobs(part: Part): Job[] {
   const list = (pattern: string) => globSync(pattern, { cwd: ROOT });
-  const wanted = part === "racecheck" ? ORDERS_TEST : DEVICE_TEST;
+  const wanted = part === "racecheck" ? SMALL_TEST : DEVICE_TEST;
   const ofKernels = list("kernels/{*,*/tests}/*_test.ts").filter((file) =>
     wanted.test(Deno.readTextFileSync(ROOT + file))
   );

@@ -3,7 +3,7 @@
  * entry points and pages. In the slow tier, and for named folders and files, it runs every example in the documentation
  * too. Deno starts a worker per given file, so files without tests and examples are left out.
  *
- * Tests of the CUDA kernels on the emulator run in the slow tier, and where `TOKENFILTER_TEST_DEVICE` is emulated.
+ * Tests of the CUDA kernels run where `TOKENFILTER_TEST_DEVICE` is `cuda` or `ptx`.
  *
  * ```sh
  * deno task test                # all
@@ -52,14 +52,13 @@ export function isInFastTier(path: string): boolean {
 }
 
 if (import.meta.main) {
-  const device = Deno.env.get("TOKENFILTER_TEST_DEVICE") || (RUNS_SLOW ? undefined : "cpu");
+  const device = Deno.env.get("TOKENFILTER_TEST_DEVICE") || "cpu";
   if (device === "cpu") {
     console.error(
       "CUDA kernels are not tested: TOKENFILTER_TEST_DEVICE=ptx tests them, with nvcc (fetched with pip)",
     );
   }
-  const onGpu = device === "cuda" || device === "ptx";
-  const built = await build(onGpu ? [] : [device === "cpu" ? "--all" : "--emulated"]);
+  const built = await build(device === "cuda" || device === "ptx" ? [] : ["--all"]);
   if (built !== 0) Deno.exit(built);
   const flags: string[] = [], files: string[] = [];
   for (const arg of Deno.args) {
@@ -77,7 +76,7 @@ if (import.meta.main) {
   // One file more than there are cores: some wait for a browser, a time-out or the end of a process.
   const env = {
     DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),
-    ...(device === undefined ? {} : { TOKENFILTER_TEST_DEVICE: device }),
+    TOKENFILTER_TEST_DEVICE: device,
   };
   Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env }).spawn().status).code);
 }

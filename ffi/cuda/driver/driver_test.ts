@@ -1,31 +1,10 @@
 /** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
-import {
-  assert,
-  assertAlmostEquals,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStrictEquals,
-  assertThrows,
-} from "@std/assert";
-import { buildEmulated } from "../../build/emulated_testing.ts";
+import { assert, assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
 import { NativeLibraryError } from "../../../lib/errors.ts";
-import { f32Data, hostTensor } from "../../../lib/tensor.ts";
 import { CudaMemory } from "../device_memory.ts";
 import { openDriver } from "./driver.ts";
-import { openEmulatedLibrary } from "../emulated_testing.ts";
-import { testEmulated } from "../testing.ts";
-import {
-  compiler,
-  driverWith,
-  fake,
-  folder,
-  memoryWith,
-  path,
-  withFakeDriver,
-} from "./fake_driver_testing.ts";
+import { compiler, driverWith, fake, folder, memoryWith, path } from "./fake_driver_testing.ts";
 import { pieceBytes } from "../free_list.ts";
-import { openCuda } from "../open.ts";
 
 const { fake_live: live } = fake;
 
@@ -272,62 +251,4 @@ Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
   let ran = 0;
   assertEquals(memoryWith().time(() => ran++), 2.5);
   assertEquals(ran, 1);
-});
-
-testEmulated("openCuda() opens one device a thread, and wgmma where there is some", async () => {
-  driverWith({ FAKE_DEVICES: 2 });
-  const library = (await buildEmulated()).path; // it takes any stream
-  await withFakeDriver(async () => {
-    using first = await openCuda({ library });
-    using second = await openCuda({ library });
-    for (const { description } of [first, second]) assertMatch(description, /^cuda: Stand-in 0, sm_90/);
-    const other = "Cannot open CUDA device 1: found device 0 open in this thread";
-    await assertRejects(() => openCuda({ library, device: 1 }), NativeLibraryError, other);
-    using wide = await openCuda({ library, wgmma: true, dependentLaunch: true });
-    assertEquals([wide.useWgmma(true), wide.useDependentLaunch(true)], [true, true]);
-    const { symbols } = openEmulatedLibrary(library), none = "Cannot use wgmma on Stand-in 0";
-    try {
-      symbols.tkf_emulator_arch(80);
-      const before = fake.fake_streams();
-      await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
-      const late = "Cannot use dependent launches on Stand-in 0";
-      await assertRejects(() => openCuda({ library, dependentLaunch: true }), NativeLibraryError, late);
-      assertEquals(fake.fake_streams(), before);
-    } finally {
-      symbols.tkf_emulator_arch(0);
-    }
-  });
-});
-
-testEmulated("openCuda() refuses dependent launches where two recorded kernels do not run", async () => {
-  const library = (await buildEmulated()).path;
-  driverWith({ FAKE_GRAPH: 999 });
-  await withFakeDriver(async () => {
-    const before = fake.fake_streams();
-    await assertRejects(
-      () => openCuda({ library, dependentLaunch: true }),
-      NativeLibraryError,
-      "two recorded kernels do not run (Cannot run cuGraphLaunch: CUDA_ERROR_UNKNOWN, so says the stand-in)",
-    );
-    assertEquals(fake.fake_streams(), before);
-    using backend = await openCuda({ library });
-    assertThrows(() => backend.useDependentLaunch(true), NativeLibraryError, "set dependentLaunch to false");
-  });
-});
-
-testEmulated("openCuda() opens the device again that was closed whole", async () => {
-  const library = (await buildEmulated()).path, x = hostTensor("f32", [1, 2], Float32Array.of(0, 1));
-  driverWith();
-  const others = fake.fake_contexts(), misuses = fake.fake_misuses();
-  await withFakeDriver(async () => {
-    for (let turn = 0; turn < 2; turn++) {
-      {
-        using backend = await openCuda({ library });
-        const on = backend.upload(x);
-        backend.swiglu(on, on, on);
-        assertAlmostEquals(f32Data(backend.read(on))[1]!, 0.7310586, 1e-6);
-      }
-      assertEquals([fake.fake_contexts(), fake.fake_misuses()], [others, misuses]);
-    }
-  });
 });

@@ -1,7 +1,6 @@
 /** A stand-in for libcuda, compiled here, and drivers on it; for tests. */
 import { fileURLToPath } from "node:url";
 import { assert } from "@std/assert";
-import { withVariables } from "../../../lib/testing.ts";
 import { CudaMemory } from "../device_memory.ts";
 import { CudaDriver } from "./driver.ts";
 import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
@@ -45,7 +44,6 @@ export function driverWith(settings: { readonly [name: string]: number } = {}): 
     FAKE_CLEAR: 0,
     FAKE_STREAM: 0,
     FAKE_MODE: 0,
-    FAKE_GRAPH: 0,
     FAKE_TABLES: 0,
   };
   for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
@@ -67,9 +65,4 @@ export function leftOvers(): { left: number[]; misuses: number } {
     left: [fake_live, fake_events, fake_streams, fake_contexts].map((count) => count()),
     misuses: fake_misuses(),
   };
-}
-
-/** Runs `work` where `openCuda` finds the stand-in, and no cuBLASLt. */
-export async function withFakeDriver(work: () => Promise<void>): Promise<void> {
-  await withVariables({ TOKENFILTER_CUDA_DRIVER: path, TOKENFILTER_CUBLASLT: "none" }, work);
 }

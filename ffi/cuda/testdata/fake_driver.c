@@ -2,11 +2,8 @@
  * behaviour is set by fake_set(), else by environment variables, when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
  *   FAKE_ALLOC (result of cuMemAlloc)  FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
- *   FAKE_MODE (compute mode, 0)  FAKE_GRAPH (result of cuGraphLaunch)
- *   FAKE_TABLES (whether the device uses the host's page tables, 0)
- * Graphs record the kernels of the emulated library that TOKENFILTER_CUDA_LIBRARY names, where it is loaded. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
+ *   FAKE_MODE (compute mode, 0)
+ *   FAKE_TABLES (whether the device uses the host's page tables, 0) */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +12,7 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, mode, tables, init_result, alloc_result, clear_result, stream_result, graph_result;
+static int version, devices, arch, mode, tables, init_result, alloc_result, clear_result, stream_result;
 static int capturing, broken, live, waits;
 static int events, streams, contexts, misuses;
 static void* current;
@@ -49,7 +46,6 @@ Result cuInit(unsigned flags) {
   arch = (int)setting("FAKE_ARCH", 90);
   mode = (int)setting("FAKE_MODE", 0);
   tables = (int)setting("FAKE_TABLES", 0);
-  graph_result = (int)setting("FAKE_GRAPH", 0);
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
   alloc_result = (int)setting("FAKE_ALLOC", 0);
@@ -161,27 +157,14 @@ Result cuStreamSynchronize(void* stream) {
   waits++;
   return stream != &used;
 }
-/* A function of the emulated library; NULL where there is none. */
-static void* emulated(const char* name) {
-  const char* const path = getenv("TOKENFILTER_CUDA_LIBRARY");
-  void* const library = path == NULL ? NULL : dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
-  void* const found = library == NULL ? NULL : dlsym(library, name);
-  if (library != NULL) dlclose(library);
-  return found;
-}
 Result cuStreamBeginCapture_v2(void* stream, int mode) {
-  int32_t (*const begin)(void) = emulated("tkf_emulator_capture_begin");
   capturing = 1, broken = 0, recorded.there = 0;
-  if (begin != NULL && begin() != 0) return 1;
   return stream != &used || mode != 1;
 }
 Result cuStreamEndCapture(void* stream, void** out) {
-  int32_t (*const end)(void**) = emulated("tkf_emulator_capture_end");
-  void* kernels = NULL;
-  if (end != NULL && end(&kernels) != 0) broken = 1;
   capturing = 0;
   live += !broken;
-  *out = broken ? NULL : kernels != NULL ? kernels : &recorded;
+  *out = broken ? NULL : &recorded;
   return broken ? 901 : stream != &used;
 }
 Result cuGraphInstantiateWithFlags(void** out, void* graph, uint64_t flags) {
@@ -189,17 +172,9 @@ Result cuGraphInstantiateWithFlags(void** out, void* graph, uint64_t flags) {
 }
 Result cuGraphLaunch(void* graph, void* stream) {
   (void)stream;
-  if (graph_result != 0) return graph_result;
-  int32_t (*const launch)(void*) = emulated("tkf_emulator_graph_launch");
-  if (launch != NULL && graph != &recorded) return launch(graph);
   return recorded.there ? (memset(recorded.to, recorded.value, recorded.bytes), 0) : graph != &recorded;
 }
-Result cuGraphExecDestroy(void* graph) {
-  int32_t (*const destroy)(void*) = emulated("tkf_emulator_graph_destroy");
-  live--;
-  return destroy != NULL && graph != &recorded ? destroy(graph) : graph != &recorded;
-}
-/* The kernels of a graph are freed with the graph that is launched. */
+Result cuGraphExecDestroy(void* graph) { return live--, graph != &recorded; }
 Result cuGraphDestroy(void* graph) { return live--, graph == NULL; }
 Result cuEventCreate(void** out, unsigned flags) {
   double* event = malloc(sizeof(double));

@@ -8,7 +8,9 @@ import { fromBf16, toBf16 } from "../../../lib/math/half.ts";
 import { dequantize } from "../../../lib/reference/dequantize.ts";
 import { f32Data } from "../../../lib/tensor.ts";
 import { RUNS_SLOW, withVariables } from "../../../lib/testing.ts";
-import { openEmulated, testEmulated } from "../../../ffi/cuda/testing.ts";
+import { CudaBackend } from "../../../ffi/cuda/backend.ts";
+import { CudaContext } from "../../../ffi/cuda/context.ts";
+import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
 import { assertNear } from "../../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
@@ -37,8 +39,11 @@ function counts(): number[] {
 }
 const since = (before: readonly number[]) => counts().map((count, i) => count - before[i]!);
 
-/** The emulator: the stand-in computes in this process's memory. */
-const openDevice = async () => deviceWay(await openEmulated());
+/** The interpreter, whose memory is this process's, in which the stand-in computes; with a context of its own. */
+async function openDevice(): Promise<DeviceWay> {
+  const { memory, context: { library } } = await openTestDevice(), context = new CudaContext(library, memory);
+  return deviceWay({ memory, context, backend: new CudaBackend(context, memory) });
+}
 
 function load(device: DeviceWay, path: string): void {
   const bytes = new TextEncoder().encode(`${path}\0`);
@@ -56,7 +61,7 @@ function check(device: DeviceWay, c: LinearCase, seed: number): void {
   assertNear(device.values(out), expected, barOf(device, c), what, (i) => sizes[i]!);
 }
 
-testEmulated("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {
+testOnPtx("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -73,7 +78,7 @@ testEmulated("linear() by cuBLASLt equals the reference on all cases of many row
   assertEquals(all.filter(isMany).length, 2 * 6 + 2 * 2 + 5 * 5 + 2 * 4 + 3 * 2 + 2 * 2 + 6 * 2);
 });
 
-testEmulated("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
+testOnPtx("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -85,7 +90,7 @@ testEmulated("linear() by cuBLASLt asks for an algorithm once a shape", async ()
   assertEquals(since(before).slice(0, 3), [1, 3, 0]);
 });
 
-testEmulated("linear() by cuBLASLt goes through weights and rows in pieces where they are many", async () => {
+testOnPtx("linear() by cuBLASLt goes through weights and rows in pieces where they are many", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -100,7 +105,7 @@ testEmulated("linear() by cuBLASLt goes through weights and rows in pieces where
   assertEquals(since(before)[1], 2 * 2 + 2 + 2);
 });
 
-testEmulated(
+testOnPtx(
   "linear() of kept slots by cuBLASLt writes them alone, also where it has no algorithm",
   async () => {
     const device = await openDevice();
@@ -126,7 +131,7 @@ testEmulated(
   },
 );
 
-testEmulated(
+testOnPtx(
   "linear() in bf16 is the product of rounded factors by cuBLASLt, exact where rows are few, of all types",
   async () => {
     const device = await openDevice(), { backend } = device;
@@ -173,7 +178,7 @@ testEmulated(
   },
 );
 
-testEmulated(
+testOnPtx(
   "linear() computes itself what cuBLASLt has no algorithm for, and tells its failures",
   async () => {
     const device = await openDevice();
@@ -204,7 +209,7 @@ testEmulated(
   },
 );
 
-testEmulated(
+testOnPtx(
   "loadCublasLt() takes the first that serves, or the one that is asked for, or none",
   async () => {
     const { context } = await openDevice();
@@ -223,8 +228,8 @@ testEmulated(
   },
 );
 
-testEmulated(
-  "tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has",
+testOnPtx(
+  "tkf_blas_load says why a library does not serve, and keeps the one it has",
   async () => {
     const device = await openDevice();
     load(device, path);

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findBlas } from "../../../ffi/blas.ts";
 import type { DeviceTensor } from "../../../ffi/cuda/memory.ts";
-import { kernelLaunches } from "../../../ffi/cuda/testing.ts";
+import { ptxCounts } from "../../../ffi/cuda/testing.ts";
 import { KernelError } from "../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
@@ -273,7 +273,7 @@ const largest = (tensor: HostTensor) =>
 
 testOnDevice("linear() of the same x splits it once, and another or a changed one anew", (device) => {
   const { backend } = device, reference = new ReferenceBackend();
-  const launches = () => Number(kernelLaunches(device.context.library) ?? 0);
+  const launches = () => ptxCounts()?.launches ?? 0;
   for (const dtype of ["f16", "bf16", "q8_0"] as const) {
     const [first, second] = [1, 2].map((seed) => prepare({ dtype, rows: 70, n: 35, k: 96 }, seed));
     const x = device.on(first!.x), other = device.on(second!.x), weight = device.on(first!.weight);

@@ -1,16 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
-import { NO_EMULATOR } from "../../../ffi/cuda/testing.ts";
+import { NO_PTX } from "../../../ffi/cuda/testing.ts";
 import { RUNS_SLOW, unless } from "../../../lib/testing.ts";
 
 const LIMIT_MS = 600_000;
 
 for (
   const [library, calls, least] of RUNS_SLOW
-    ? [["cpu", 20_000, 150], ["emulated", 10_000, 40]] as const
-    : [["cpu", 5000, 35], ["emulated", 2500, 8]] as const
+    ? [["cpu", 20_000, 150], ["ptx", 3000, 10]] as const
+    : [["cpu", 5000, 35], ["ptx", 1000, 3]] as const
 ) {
-  const name = `the C ABI of the ${library} library survives ${calls} random calls`;
-  const why = library === "emulated" && NO_EMULATOR;
+  const name = `the C ABI on ${library} survives ${calls} random calls`;
+  const why = library === "ptx" && NO_PTX;
   Deno.test({
     ...unless(why, name),
     fn: async () => {

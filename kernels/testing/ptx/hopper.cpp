@@ -173,6 +173,7 @@ void run_product_commit(Warp& w, const Inst&, u32) { warps[w.id].open = false; }
 void run_product(Warp& w, const Inst& i, u32) {
   OfWarp& own = warps[w.id];
   const u64 a = i.wide ? 0 : slots<u64>(w, i.a)[0], b = slots<u64>(w, i.b)[0];
+  num_products++;
   if (!own.fenced) fault_at(w, i, "wgmma", "a product with no wgmma.fence before it");
   if (b >> 62 != 1 || (!i.wide && a >> 62 != 1) || (b >> 49 & 7) != 0) {
     fault_at(w, i, "wgmma", "a matrix that is not swizzled by 128 bytes");

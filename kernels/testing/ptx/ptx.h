@@ -209,7 +209,11 @@ __attribute__((format(printf, 4, 5))) void fault_at(const Warp& warp, const Inst
                                                     const char* format, ...);
 int error_code();
 const char* error_text();
+void know(Kernel& kernel);  // it is listed where coverage is written
 void write_coverage();
+
+// Since the process began: launches of kernels, and products by wgmma.
+inline u64 num_launches = 0, num_products = 0;
 
 // Options, as environment variables TKF_PTX_…; see docs/guides/gpu.md.
 struct Options {

@@ -16,9 +16,9 @@ constexpr int kIdleTurns = 20000;  // rounds of all warps in which none comes to
 
 int first_error = 0;
 std::string first_fault;
-std::vector<Kernel*>& launched() {
-  static std::vector<Kernel*> all;
-  return all;
+std::vector<Kernel*>& kernels() {
+  static auto* const all = new std::vector<Kernel*>;  // read when the process ends
+  return *all;
 }
 u64 random_state = 1;
 u32 random_below(u32 count) {
@@ -435,7 +435,8 @@ Options& options() {
 
 void launch(Kernel& k, Dim grid, Dim size, const std::vector<u8>& params, u32 shared_bytes) {
   if (first_error != 0) return;  // as on a device: nothing runs after a fault
-  if (k.launches++ == 0) launched().push_back(&k);
+  k.launches++;
+  num_launches++;
   begin_launch();
   Block b{};
   b.kernel = &k;
@@ -459,14 +460,16 @@ void launch(Kernel& k, Dim grid, Dim size, const std::vector<u8>& params, u32 sh
   }
 }
 
+void know(Kernel& kernel) { kernels().push_back(&kernel); }
+
 // TKF_PTX_COVERAGE: a folder that gets, per process, a line for each kernel: architecture, name, launches, warp
-// instructions, and for each instruction its line of PTX, "+" where it was executed and "-" where not.
+// instructions, and for each instruction "+" where it was executed and "-" where not; none where nothing asked for it.
 void write_coverage() {
   const char* const folder = getenv("TKF_PTX_COVERAGE");
-  if (folder == nullptr || *folder == 0 || launched().empty()) return;
+  if (folder == nullptr || *folder == 0 || num_launches == 0) return;
   FILE* const out = fopen((std::string(folder) + "/" + std::to_string(getpid()) + ".txt").c_str(), "w");
   if (out == nullptr) return;
-  for (const Kernel* k : launched()) {
+  for (const Kernel* k : kernels()) {
     fprintf(out, "%s %s %llu %llu ", k->module->target.c_str(), k->name.c_str(), static_cast<unsigned long long>(k->launches),
             static_cast<unsigned long long>(k->instructions));
     for (const u8 reached : k->reached) fputc(reached != 0 ? '+' : '-', out);

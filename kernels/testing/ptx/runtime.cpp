@@ -47,6 +47,11 @@ struct Graph {
 };
 thread_local std::unique_ptr<Graph> recorded;
 std::atomic<u64> recordings{0};
+int graph_error = 0;  // what a launch of a graph gives
+// What was given out and not given back: memory and graphs, events, streams, contexts.
+enum Held { kMemory, kEvents, kStreams, kContexts };
+std::atomic<int> held[4];
+int hold(Held what, int count) { return held[what] += count, 0; }
 thread_local cudaError_t last_error = cudaSuccess;
 
 cudaError_t fail(int error) { return last_error = static_cast<cudaError_t>(error); }
@@ -96,13 +101,13 @@ int reserve(u64* out, u64 bytes) {
   if (bytes == 0) return cudaErrorInvalidValue;
   if (bytes > options().memory - allocated(0)) return cudaErrorMemoryAllocation;
   *out = allocate(bytes);
-  return *out == 0 ? cudaErrorMemoryAllocation : cudaSuccess;
+  return *out == 0 ? cudaErrorMemoryAllocation : hold(kMemory, 1);
 }
 int free_buffer(u64 address) {
   const Lock lock(mutex());
   if (address == 0) return cudaSuccess;
   if (recorded != nullptr) return cudaErrorStreamCaptureUnsupported;
-  return release(address) ? cudaSuccess : cudaErrorInvalidValue;
+  return release(address) ? hold(kMemory, -1) : cudaErrorInvalidValue;
 }
 int fill(u64 address, u8 value, u64 bytes) {
   const Lock lock(mutex());
@@ -179,6 +184,7 @@ EXPORTED void** __cudaRegisterFatBinary(void* wrapper) {
   }
   if (module == nullptr) fault("unsupported", "an object without PTX");
   modules().push_back(module != nullptr ? module : new Module);
+  for (auto& [name, kernel] : modules().back()->kernels) know(kernel);
   return reinterpret_cast<void**>(modules().size());
 }
 EXPORTED void __cudaRegisterFatBinaryEnd(void**) {}
@@ -313,8 +319,10 @@ EXPORTED int cuDeviceGetPCIBusId(char* out, int bytes, int) {
   return 0;
 }
 EXPORTED int cuDeviceTotalMem_v2(size_t* out, int) { return *out = options().memory, 0; }
-EXPORTED int cuDevicePrimaryCtxRetain(void** out, int) { return *out = reinterpret_cast<void*>(1), 0; }
-EXPORTED int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+EXPORTED int cuDevicePrimaryCtxRetain(void** out, int) {
+  return *out = reinterpret_cast<void*>(1), hold(kContexts, 1);
+}
+EXPORTED int cuDevicePrimaryCtxRelease_v2(int) { return hold(kContexts, -1); }
 EXPORTED int cuCtxSetCurrent(void*) { return 0; }
 EXPORTED int cuMemGetInfo_v2(size_t* left, size_t* total) {
   const Lock lock(mutex());
@@ -332,8 +340,10 @@ EXPORTED int cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void*) {
 }
 EXPORTED int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void*) { return copy(to, from, bytes, true, true); }
 EXPORTED int cuMemsetD8Async(u64 at, u8 value, size_t bytes, void*) { return fill(at, value, bytes); }
-EXPORTED int cuStreamCreate(void** out, unsigned) { return *out = reinterpret_cast<void*>(16), 0; }
-EXPORTED int cuStreamDestroy_v2(void*) { return 0; }
+EXPORTED int cuStreamCreate(void** out, unsigned) {
+  return *out = reinterpret_cast<void*>(16), hold(kStreams, 1);
+}
+EXPORTED int cuStreamDestroy_v2(void*) { return hold(kStreams, -1); }
 EXPORTED int cuStreamSynchronize(void*) { return synchronize(); }
 EXPORTED int cuStreamBeginCapture_v2(void*, int) {
   if (recorded != nullptr) return 901;
@@ -344,19 +354,20 @@ EXPORTED int cuStreamBeginCapture_v2(void*, int) {
 EXPORTED int cuStreamEndCapture(void*, void** out) {
   if (recorded == nullptr) return 904;
   *out = recorded.release();
-  return 0;
+  return hold(kMemory, 1);
 }
 EXPORTED int cuGraphInstantiateWithFlags(void** out, void* graph, u64) {
-  return *out = new Graph(*static_cast<Graph*>(graph)), 0;
+  return *out = new Graph(*static_cast<Graph*>(graph)), hold(kMemory, 1);
 }
 EXPORTED int cuGraphLaunch(void* graph, void*) {
   const Lock lock(mutex());
+  if (graph_error != 0) return graph_error;
   for (const auto& work : static_cast<Graph*>(graph)->work) act(work);
   return 0;
 }
-EXPORTED int cuGraphExecDestroy(void* graph) { return delete static_cast<Graph*>(graph), 0; }
-EXPORTED int cuGraphDestroy(void* graph) { return delete static_cast<Graph*>(graph), 0; }
-EXPORTED int cuEventCreate(void** out, unsigned) { return *out = new timespec{}, 0; }
+EXPORTED int cuGraphExecDestroy(void* graph) { return delete static_cast<Graph*>(graph), hold(kMemory, -1); }
+EXPORTED int cuGraphDestroy(void* graph) { return delete static_cast<Graph*>(graph), hold(kMemory, -1); }
+EXPORTED int cuEventCreate(void** out, unsigned) { return *out = new timespec{}, hold(kEvents, 1); }
 EXPORTED int cuEventRecord(void* event, void*) { return clock_gettime(CLOCK_MONOTONIC, static_cast<timespec*>(event)); }
 EXPORTED int cuEventSynchronize(void*) { return error_code(); }
 EXPORTED int cuEventElapsedTime(float* out, void* from, void* to) {
@@ -365,7 +376,7 @@ EXPORTED int cuEventElapsedTime(float* out, void* from, void* to) {
                                             1e-6 * static_cast<double>(b.tv_nsec - a.tv_nsec)));
   return 0;
 }
-EXPORTED int cuEventDestroy_v2(void* event) { return delete static_cast<timespec*>(event), 0; }
+EXPORTED int cuEventDestroy_v2(void* event) { return delete static_cast<timespec*>(event), hold(kEvents, -1); }
 EXPORTED int cuTensorMapEncodeTiled(void* map, int type, u32 rank, void* address, const u64* sizes, const u64* strides,
                                     const u32* box, const u32* steps, int interleave, int swizzle, int, int fill) {
   return write_map(map, type, rank, address, sizes, strides, box, steps, interleave, swizzle, fill) ? 0 : 1;
@@ -375,20 +386,11 @@ EXPORTED int cuTensorMapEncodeTiled(void* map, int type, u32 rank, void* address
 
 // Order of warps and blocks: 0 ascending, 1 descending, 2 random.
 EXPORTED void tkf_ptx_order(int order) { options().order = order; }
-// Parses all kernels; how many are not known whole. Those are told.
-EXPORTED int tkf_ptx_parse(int* kernels, u64* instructions) {
-  int unknown = 0;
-  for (Module* const m : modules()) {
-    for (auto& [name, kernel] : m->kernels) {
-      try {
-        parse_kernel(kernel);
-        ++*kernels;
-        *instructions += kernel.code.size();
-      } catch (const std::exception& error) {
-        fprintf(stderr, "ptx: %s\n", error.what());
-        unknown++;
-      }
-    }
-  }
-  return unknown;
+// Launches of kernels and products by wgmma so far.
+EXPORTED void tkf_ptx_counts(u64* out) { out[0] = num_launches, out[1] = num_products; }
+// What was given out and not given back: memory and graphs, events, streams, contexts.
+EXPORTED void tkf_ptx_held(int* out) {
+  for (int i = 0; i < 4; i++) out[i] = held[i];
 }
+// Launches of graphs give this error from now on.
+EXPORTED void tkf_ptx_fail_graphs(int error) { graph_error = error; }

@@ -1,15 +1,11 @@
-/** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
-import { fileURLToPath } from "node:url";
+/** `--backend cuda` and `auto` as a user asks for them, on the interpreter of PTX. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
-import { run } from "../../../../ffi/build/command.ts";
-import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
-import { NO_EMULATOR } from "../../../../ffi/cuda/testing.ts";
+import { ptxLibrary, testOnPtx } from "../../../../ffi/cuda/testing.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
 import { exists } from "../files.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
-import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";
 
 /** Losses of a text's tokens, and the text on stderr. */
 async function score(
@@ -21,7 +17,7 @@ async function score(
   return { nll: JSON.parse(stdout).nll, said: stderr };
 }
 
-/** Writes a small model with heads of 64, as the emulator is slow. */
+/** Writes a small model with heads of 64, as the interpreter is slow. */
 async function writeModel(path: string): Promise<void> {
   const width = 128,
     sizes = { embedding_length: width, feed_forward_length: width, "rope.dimension_count": 64 };
@@ -45,24 +41,16 @@ async function writeModel(path: string): Promise<void> {
   await Deno.writeFile(path, buildGguf(parts));
 }
 
-Deno.test({
-  ...unless(
-    NO_EMULATOR || NEEDS_LINUX,
-    "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
-  ),
-  fn: () =>
+testOnPtx(
+  "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
+  () =>
     withFolder(async (folder) => {
-      const driver = `${folder}/libcuda.so`, text = `${folder}/text`, model = `${folder}/model.gguf`;
+      const text = `${folder}/text`, model = `${folder}/model.gguf`;
       await writeModel(model);
-      const source = fileURLToPath(new URL("../../../../ffi/cuda/testdata/fake_driver.c", import.meta.url));
-      const { success } = await new Deno.Command("gcc", {
-        args: ["-shared", "-fPIC", source, "-o", driver],
-      }).output();
-      assert(success);
       await Deno.writeTextFile(text, "It was the best of times.");
       const gpu = {
-        TOKENFILTER_CUDA_DRIVER: driver,
-        TOKENFILTER_CUDA_LIBRARY: (await buildEmulated()).path,
+        TOKENFILTER_CUDA_DRIVER: ptxLibrary(),
+        TOKENFILTER_CUDA_LIBRARY: ptxLibrary(),
         TOKENFILTER_CUBLASLT: "none",
         PATH: "/usr/bin:/bin", // no nvcc is looked for
       };
@@ -88,30 +76,33 @@ Deno.test({
       // The type of the cache and --wgmma select the kernel of a prefill.
       for (
         const [flags, kernel, length] of [
-          [[], /prefill_plain_kernel<64>/, 60],
-          [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/, 60],
-          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/, 260], // 64 tokens at least
+          [[], /prefill_plain_kernelILi64E/, 60],
+          [["--cache-dtype", "bf16"], /prefill_mma_kernelI13__nv_bfloat16Li64E/, 60],
+          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernelI6__halfLi64E/, 260], // 64 tokens at least
         ] as const
       ) {
         await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, length));
         const exact = await score({}, ...input);
-        const trace = `${folder}/trace`, env = { ...gpu, TKF_EMULATOR_TRACE: trace };
-        const found = await score(env, ...input, "--backend", "cuda", ...flags);
-        // Lines of the trace begin with a kernel's offset in the library.
-        const offsets = (await Deno.readTextFile(trace)).split("\n").map((line) => parseInt(line, 16));
-        const symbols = await run("nm", ["--demangle", "--defined-only", gpu.TOKENFILTER_CUDA_LIBRARY]);
-        const prefill = symbols.stdout.split("\n").filter((line) =>
-          line.includes("prefill_") && / [tTwW] /.test(line) && offsets.includes(parseInt(line, 16))
+        const coverage = `${folder}/coverage`;
+        await Deno.mkdir(coverage);
+        const found = await score(
+          { ...gpu, TKF_PTX_COVERAGE: coverage },
+          ...input,
+          "--backend",
+          "cuda",
+          ...flags,
         );
-        assertEquals(prefill.length, 1);
-        assertMatch(prefill[0]!, kernel);
+        const [file] = Array.from(Deno.readDirSync(coverage), ({ name }) => `${coverage}/${name}`);
+        const launched = (await Deno.readTextFile(file!)).match(/\S*prefill_\S+/g) ?? [];
+        assertEquals(launched.length, 1);
+        assertMatch(launched[0]!, kernel);
         found.nll.forEach((loss, i) =>
           assertAlmostEquals(loss, exact.nll[i]!, flags.length > 0 ? 0.1 : 1e-3)
         );
-        await Deno.remove(trace);
+        await Deno.remove(coverage, { recursive: true });
       }
     }),
-});
+);
 
 Deno.test("nothing is built for a model on this machine before it is read", () =>
   withFolder(async (folder) => {
