@@ -14,15 +14,59 @@ interface Planted {
   readonly told: RegExp;
   readonly arch?: string;
 }
-const LINEAR = { test: "linear/tests/linear_test.ts", filter: "small cases" };
-const STEP = { test: "kv_filter_step/kv_filter_step_cuda_test.ts", filter: "small cases" };
+const NLL = { test: "nll/nll_test.ts", filter: "on all cases" };
 const WGMMA = {
   test: "filtered_attention/prefill_cuda_test.ts",
   filter: "every sequence of a batch",
   arch: "90a",
 };
 
-const PLANTED: readonly Planted[] = [];
+const PLANTED: readonly Planted[] = [
+  {
+    name: "a barrier that is gone",
+    break: "nll_kernel;bar\\.sync;membar.cta;0",
+    told: /^ptx: (warp-race|race|unwritten): common\/reduce\.cuh:\d+ .* ld\.shared/m,
+    ...NLL,
+  },
+  {
+    name: "a wrong mask of a shuffle",
+    break: "nll_kernel;(mov\\.\\w+ %r\\d+), -1;$1, 255;0",
+    told: /^ptx: mask: \S+ \(in common\/reduce\.cuh:\d+\) shfl\.sync/m,
+    ...NLL,
+  },
+  {
+    name: "a store to global memory one word off",
+    break: "nll_kernel;st\\.global\\.f64 \\[(%rd\\d+)\\];st.global.f64 [$1+4];0",
+    told: /^ptx: (misaligned|outside): nll\/nll\.cu:\d+ st\.global\.f64/m,
+    ...NLL,
+  },
+  {
+    name: "a store to shared memory one word off",
+    break: "nll_kernel;st\\.shared\\.f64 \\[(%r\\d+)\\];st.shared.f64 [$1+8];0",
+    told: /^ptx: (unwritten|race|outside): common\/reduce\.cuh:\d+ /m,
+    ...NLL,
+  },
+  {
+    name: "a relaxed atomic operation",
+    break: "filter_step;atom\\.acq_rel\\.gpu;atom.relaxed.gpu;0",
+    told: /^ptx: block-race: \S+ \(in kv_filter_step\/kv_filter_step\.cu:\d+\) /m,
+    test: "kv_filter_step/kv_filter_step_cuda_test.ts",
+    filter: "without a filter",
+  },
+  {
+    name: "a removed fence",
+    break: "prefill_wgmma_kernelI13__nv_bfloat16Li64;fence\\.proxy\\.async\\S*;membar.cta;1",
+    told: /^ptx: proxy: .*filtered_attention\/prefill_wgmma\.cu:\d+/m,
+    ...WGMMA,
+  },
+  {
+    name: "a dropped arrival",
+    break: "prefill_wgmma_kernelI13__nv_bfloat16Li64;mbarrier\\.arrive\\.shared;membar.shared;0",
+    told: /^ptx: deadlock: .*filtered_attention\/prefill_wgmma\.cu:\d+/m,
+    ...WGMMA,
+    filter: "many key tiles",
+  },
+];
 for (const planted of PLANTED) {
   testOnPtx(
     `the interpreter tells of ${planted.name}`,

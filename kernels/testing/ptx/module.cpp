@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <regex>
 #include <stdexcept>
 
 namespace ptx {
@@ -103,7 +104,8 @@ u32 type_bytes(const string& type) {
 
 namespace {
 
-// TKF_PTX_BREAK="kernel;from;to;n": in the first kernel whose name holds `kernel`, the n-th `from` becomes `to`.
+// TKF_PTX_BREAK="kernel;from;to;n": in the first kernel whose name holds `kernel`, the n-th match of the regular
+// expression `from` becomes `to`.
 void break_text(string& text) {
   const char* const asked = getenv("TKF_PTX_BREAK");
   if (asked == nullptr || *asked == 0) return;
@@ -112,10 +114,13 @@ void break_text(string& text) {
   for (size_t entry = 0; (entry = text.find(".entry ", entry)) != string::npos; entry++) {
     if (text.substr(entry, text.find('(', entry) - entry).find(parts[0]) == string::npos) continue;
     const size_t begin = text.find('{', entry), end = end_of_braces(text, begin);
-    size_t at = begin;
-    for (int left = std::stoi(parts[3]); (at = text.find(parts[1], at)) < end && left-- > 0;) at += parts[1].size();
-    if (at >= end) continue;
-    text.replace(at, parts[1].size(), parts[2]);
+    const string body = text.substr(begin, end - begin);
+    const std::regex from(parts[1]);
+    std::sregex_iterator found(body.begin(), body.end(), from), none;
+    for (int left = std::stoi(parts[3]); found != none && left > 0; left--) ++found;
+    if (found == none) continue;
+    const size_t at = begin + static_cast<size_t>(found->position());
+    text.replace(at, static_cast<size_t>(found->length()), found->format(parts[2]));
     fprintf(stderr, "ptx: broken: %s\n", trim(text.substr(text.rfind('\n', at), 120)).c_str());
     return;
   }

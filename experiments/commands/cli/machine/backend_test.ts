@@ -81,6 +81,7 @@ testOnPtx(
           [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernelI6__halfLi64E/, 260], // 64 tokens at least
         ] as const
       ) {
+        if (flags.join().includes("--wgmma") && Deno.env.get("TKF_PTX_ARCH") !== "90a") continue;
         await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, length));
         const exact = await score({}, ...input);
         const coverage = `${folder}/coverage`;
@@ -93,7 +94,7 @@ testOnPtx(
           ...flags,
         );
         const [file] = Array.from(Deno.readDirSync(coverage), ({ name }) => `${coverage}/${name}`);
-        const launched = (await Deno.readTextFile(file!)).match(/\S*prefill_\S+/g) ?? [];
+        const launched = (await Deno.readTextFile(file!)).match(/\S*prefill_\S+ (?=[1-9])/g) ?? [];
         assertEquals(launched.length, 1);
         assertMatch(launched[0]!, kernel);
         found.nll.forEach((loss, i) =>
