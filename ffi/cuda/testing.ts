@@ -81,7 +81,7 @@ export function ptxCounts(): { launches: number; products: number } | undefined 
   return { launches: Number(out[0]), products: Number(out[1]) };
 }
 
-/** Numbers of memory buffers and graphs, events, streams and contexts that were not given back to the interpreter. */
+/** Numbers of memory buffers and graphs, events, streams and contexts that this thread has not given back. */
 export function ptxHeld(): number[] {
   const out = new Int32Array(4);
   PTX!.tkf_ptx_held(out);

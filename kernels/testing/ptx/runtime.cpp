@@ -48,9 +48,9 @@ struct Graph {
 thread_local std::unique_ptr<Graph> recorded;
 std::atomic<u64> recordings{0};
 int graph_error = 0;  // what a launch of a graph gives
-// What was given out and not given back: memory and graphs, events, streams, contexts.
+// What was given out and not given back, of a thread: memory and graphs, events, streams, contexts.
 enum Held { kMemory, kEvents, kStreams, kContexts };
-std::atomic<int> held[4];
+thread_local int held[4];
 int hold(Held what, int count) { return held[what] += count, 0; }
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -388,7 +388,7 @@ EXPORTED int cuTensorMapEncodeTiled(void* map, int type, u32 rank, void* address
 EXPORTED void tkf_ptx_order(int order) { options().order = order; }
 // Launches of kernels and products by wgmma so far.
 EXPORTED void tkf_ptx_counts(u64* out) { out[0] = num_launches, out[1] = num_products; }
-// What was given out and not given back: memory and graphs, events, streams, contexts.
+// What was given out to this thread and not given back: memory and graphs, events, streams, contexts.
 EXPORTED void tkf_ptx_held(int* out) {
   for (int i = 0; i < 4; i++) out[i] = held[i];
 }
