@@ -121,10 +121,11 @@ Deno.test("generate records the text that a method was fitted on", () =>
   }));
 
 Deno.test("generate takes the fastest products by default, and records which", async () => {
-  const few = ["--max-tokens", "8"], products = async (...args: string[]) => {
-    const { products, runs: [run] } = await runsOf(...few, ...args);
-    return [products, run!.ids] as const;
-  };
+  const few = ["--max-tokens", "8"],
+    products = async (...args: string[]) => {
+      const { products, runs: [run] } = await runsOf(...few, ...args);
+      return [products, run!.ids] as const;
+    };
   const byDefault = await products();
   assertEquals(byDefault[0], "int8");
   assertEquals(await products("--matmul", "fast"), byDefault);

@@ -22,6 +22,7 @@ Deno.test("planParts() fits methods on the recipe's calibration text, in the mod
       threads: 1,
       cacheDType: "f32",
       products: "exact",
+      fastest: false,
       wgmma: false,
     } as const;
     try {

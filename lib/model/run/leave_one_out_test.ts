@@ -1,7 +1,7 @@
 /** Decisions of leave-one-out on each level of the CPU library, and on a GPU: those of the reference, on drawn cases. */
 import { assert, assertEquals } from "@std/assert";
 import { openTested, testedLevels } from "../../../kernels/testing/ways.ts";
-import { openTestDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
+import { ON_DEVICE, openTestDevice } from "../../../ffi/cuda/testing.ts";
 import { RUNS_SLOW } from "../../testing.ts";
 import { uniform } from "../../filter/testing.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
@@ -66,7 +66,7 @@ function decideInBatch(model: Model, drawn: Drawn) {
 
 Deno.test(`leave-one-out decides as the reference on ${CASES} drawn cases, at every level`, async () => {
   const backends = await Promise.all((await testedLevels()).map((level) => openTested({ level })));
-  const devices = testsOnGpu() ? [(await openTestDevice()).backend] : [];
+  const devices = ON_DEVICE ? [(await openTestDevice()).backend] : [];
   const models = [...backends, ...devices].map((on) => new Model(CONFIG, uploadWeights(weights, on), on));
   let dropped = 0;
   for (const [i, one] of drawn.entries()) {

@@ -63,7 +63,15 @@ export function readBackend(values: FlagValues, byDefault: "exact" | "fast" = "e
     throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
   }
   const fastest = byDefault === "fast" && !values.has("matmul");
-  return { choice, threads, cacheDType, cacheByDefault: !values.has("cache-dtype"), products, fastest, wgmma };
+  return {
+    choice,
+    threads,
+    cacheDType,
+    cacheByDefault: !values.has("cache-dtype"),
+    products,
+    fastest,
+    wgmma,
+  };
 }
 
 /** Whether a library is unavailable: not built, not loaded, or without a folder for it. */
