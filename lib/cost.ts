@@ -21,7 +21,7 @@ export interface CostShape extends Omit<FilterShape, "layers"> {
   readonly vocabSize: number;
 }
 
-export interface AttentionCounts {
+interface AttentionCounts {
   /** Tokens whose keys and values were projected. */
   readonly tokens: number;
   /** Tokens whose queries were projected. */

@@ -2,7 +2,7 @@
 import { expectName } from "./errors.ts";
 
 /** Dense element types: one number per slot. */
-export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
+type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
 /** Element types that a KV cache may store. */
 export const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { UsageError } from "../../lib/errors.ts";
 
 /** A flag, and its help. */
-export interface BuildFlag {
+interface BuildFlag {
   readonly type: "boolean" | "string";
   readonly short?: string;
   /** Placeholder of its value in the help. */

@@ -48,7 +48,7 @@ export const PINNED = "13.0.88";
 /** The first release that supports sm_100 and sm_120, and the first that this project's sources are for. */
 const OLDEST_OF_BLACKWELL = "12.8", OLDEST = "12.0";
 
-export interface Nvcc {
+interface Nvcc {
   /** Path, or a name on PATH. */
   readonly command: string;
   readonly version: string;
@@ -75,7 +75,7 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
-export interface NvccWants {
+interface NvccWants {
   /** Architectures, such as "90a". */
   readonly archs: readonly string[];
   /** CUDA version that the driver serves, 1000 * major + 10 * minor; any where it is not known. */

@@ -23,7 +23,7 @@ export interface ObjectJob {
 /** Time between two lines on how far a build is. */
 const QUIET_MS = 4000;
 
-export interface ObjectRecipe {
+interface ObjectRecipe {
   readonly title: string;
   /** Inputs of the compiler besides sources and arguments: its version. */
   readonly key: unknown;

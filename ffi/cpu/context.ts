@@ -7,7 +7,7 @@ import { type Locate, STATUS } from "../library/abi.ts";
 import { LEVELS } from "../library/sources.ts";
 import type { NativeLibrary } from "../library/symbols.ts";
 
-export interface ContextOptions {
+interface ContextOptions {
   /** Rounding in matrix multiplications with weights; `exact` by default. */
   readonly products?: Products | undefined;
   /** Threads, the calling one included; all cores by default. */

@@ -108,7 +108,7 @@ export function parseAbi(text: string): Map<string, Layout> {
 const underWay: { args: Arguments | undefined } = { args: undefined };
 
 /** `tkf_abi_address`: the address of an array. The runtime's own function takes twenty times as long. */
-export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
+type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
 export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuffer>, bytes: number) => number;
 
 /** An op of an opened library. Each call writes its struct again, and the library reads it before the call returns. */

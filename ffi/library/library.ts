@@ -36,7 +36,7 @@ export function namedLibrary(library: "cpu" | "cuda", explicit?: string): string
   return explicit ?? (Deno.env.get(LIBRARIES[library].variable) || undefined);
 }
 
-export interface BuildQuery {
+interface BuildQuery {
   /** The CPU library's level, or {@linkcode ALL_LEVELS}; by default any that this machine runs. */
   readonly level?: string | undefined;
   /** Whether a build of the CPU library without the best level of this machine does not count. */

@@ -11,7 +11,7 @@ import { KERNELS_URL, packageOf, sourceKey } from "./sources.ts";
 export type Prebuilt = typeof PREBUILT;
 
 /** An installed package. */
-export interface FoundPrebuilt {
+interface FoundPrebuilt {
   /** Its name and version. */
   readonly name: string;
   /** Path of its library, if that fits. */

@@ -40,7 +40,7 @@ export function createMemory(bytes: number, shared: boolean): Memory {
 }
 
 /** The allocator of the library. */
-export interface Allocator {
+interface Allocator {
   /** Memory, as `aligned_alloc` gives it. */
   allocate(alignment: number, bytes: number): number;
   free(address: number): void;

@@ -4,7 +4,7 @@
 export const MOST_THREADS = 64;
 
 /** What a worker is given. */
-export interface ThreadStart {
+interface ThreadStart {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;
   /** `tkf_context*`. */

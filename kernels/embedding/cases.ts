@@ -3,7 +3,7 @@ import type { DType } from "../../lib/dtype.ts";
 import { type Calls, WEIGHTS } from "../testing/fuzz/draw.ts";
 
 /** A table [vocabSize, hiddenSize] and the ids to look up. */
-export interface EmbeddingCase {
+interface EmbeddingCase {
   readonly dtype: DType;
   readonly vocabSize: number;
   readonly hiddenSize: number;

@@ -1,6 +1,6 @@
 /** The cases of `rmsNorm`: x [rows, cols]; `scale` multiplies the inputs. */
 import type { Calls } from "../testing/fuzz/draw.ts";
-export interface RmsNormCase {
+interface RmsNormCase {
   readonly rows: number;
   readonly cols: number;
   readonly scale: number;

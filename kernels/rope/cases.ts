@@ -1,7 +1,7 @@
 /** The cases of `rope`: x [rows, heads, headDim], positions from `first` on in steps of `step`. */
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import type { Calls } from "../testing/fuzz/draw.ts";
-export interface RopeCase {
+interface RopeCase {
   readonly rows: number;
   readonly heads: number;
   readonly headDim: number;

@@ -1,6 +1,6 @@
 /** The cases of `swiglu` and `geglu`: gate and up [rows, cols]; `scale` multiplies the gate. */
 import type { Calls } from "../testing/fuzz/draw.ts";
-export interface SwigluCase {
+interface SwigluCase {
   readonly rows: number;
   readonly cols: number;
   readonly scale: number;

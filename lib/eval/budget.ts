@@ -9,7 +9,7 @@ export const HIGHEST_RATIO = 0.99;
 const NARROWEST = 0.0005;
 
 /** @internal The outcome of a search. */
-export interface ReachedBudget {
+interface ReachedBudget {
   /** The ratio that comes nearest, and what the method retains there; NaN where it could not run at all. */
   readonly ratio: number;
   readonly retained: number;

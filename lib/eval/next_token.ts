@@ -97,7 +97,7 @@ export function nextTokenNll(
   return nll;
 }
 
-export interface TokenScores {
+interface TokenScores {
   /** -ln p of each, nats. */
   readonly nll: Float64Array<ArrayBuffer>;
   /** 1 where it is the likeliest token, the first one of equals. */

@@ -4,7 +4,7 @@ import { countOf, type Tensor } from "../tensor.ts";
 
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
 
-export interface Keeping {
+interface Keeping {
   /** A byte of it saves less work than one of the others, which take its room. */
   readonly spare?: boolean;
   /** Keys of spare tensors whose room it takes in turn. */

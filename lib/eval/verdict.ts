@@ -10,7 +10,7 @@ import type { Metric } from "./metrics.ts";
 export type Verdict = "better" | "worse" | "no significant difference";
 
 /** A run's values less another's, on the same units. */
-export interface PairedDifference {
+interface PairedDifference {
   /** Mean over units of the second run less the first: a fraction, or nats. */
   readonly estimate: number;
   /**

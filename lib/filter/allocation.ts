@@ -8,7 +8,7 @@ const SD_EPS = 0.05;
 /** Bisections: the interval is then far below a rounding error. */
 const STEPS = 100;
 
-export interface LayerOutcomes {
+interface LayerOutcomes {
   readonly mean: number;
   readonly sd: number;
 }

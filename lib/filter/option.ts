@@ -3,7 +3,7 @@ import { sayNearest } from "../nearest.ts";
 
 export type Others = { readonly [option: string]: unknown };
 
-export interface OptionInfo {
+interface OptionInfo {
   /** Its effect in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
   readonly help: string;
   /** Its flag on the command line, if that is not its name. */
@@ -61,7 +61,7 @@ export function unitsOf(parts: HeadParts | undefined): number {
 export type OptionTable = { readonly [name: string]: Option };
 
 /** The value of an option with its default filled in; of `ratios`, undefined where none are given. */
-export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
+type ValueOf<O> = O extends { type: "number" | "integer" } ? number
   : O extends { type: "flag" } ? boolean
   : O extends { type: "name"; names: readonly (infer Name)[] } ? Name
   : O extends { type: "names"; names: readonly (infer Name)[] } ? readonly Name[]

@@ -2,7 +2,7 @@
 
 /** Substitutes for a skipped token's attention output. */
 export const SUBSTITUTES = ["none", "mean", "last", "local"] as const;
-export type SubstituteName = (typeof SUBSTITUTES)[number];
+type SubstituteName = (typeof SUBSTITUTES)[number];
 
 /** Added to norms before their logarithm. */
 export const NORM_EPS = 1e-6;
@@ -11,7 +11,7 @@ const ERROR_EPS = 1e-3;
 /** Tokens beyond the sinks and the window from which on a local substitute's error is informative. */
 const FIRST_FAR = 8;
 
-export interface OutcomeRules {
+interface OutcomeRules {
   readonly substitute: SubstituteName;
   readonly sinks: number;
   readonly recent: number;

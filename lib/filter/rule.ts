@@ -61,7 +61,7 @@ export interface RuleToken extends Readonly<Moments> {
 }
 
 /** A rule with a memory at work on one layer of one sequence, for one run of tokens. */
-export interface Scorer {
+interface Scorer {
   /** Takes in the next token. @returns Its score before `invert`; NaN = none: the token is kept. */
   score(token: RuleToken): number;
   /** Observes the decision about the token scored last. */
@@ -70,7 +70,7 @@ export interface Scorer {
 }
 
 /** A rule's state for one layer of one sequence besides anchors and thresholds: `LayerState.learned`. */
-export interface RuleMemory {
+interface RuleMemory {
   /** Numbers; they do not grow with the sequence. */
   size(spec: LayerSpec): number;
   /** Tokens that may be decided before the outcomes of the kept ones are due; default: all. @throws {RangeError} If none. */

@@ -2,7 +2,7 @@
 import { type HeadParts, type Layers, wrongOption } from "./option.ts";
 import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
-export interface PlannedLayer {
+interface PlannedLayer {
   readonly layer: number;
   /** Fraction of its tokens to skip after warm-up, in [0, 1]. */
   readonly skipRatio: number;
@@ -23,7 +23,7 @@ export const SCHEDULES = {
 /** The largest fraction that the schedule `allocated` gives a layer. */
 export const MAX_ALLOCATED = 0.97;
 
-export type ScheduleName = keyof typeof SCHEDULES;
+type ScheduleName = keyof typeof SCHEDULES;
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
 /** The options for the plan of each side, and the side's name in errors. */
@@ -35,7 +35,7 @@ const PLANS = {
 /** A side of filtering: skipped attention, or evicted keys and values. */
 export type SideName = keyof typeof PLANS;
 
-export interface PlanOptions {
+interface PlanOptions {
   readonly schedule: ScheduleName;
   readonly skipRatios: readonly number[] | undefined;
   readonly slope: number;

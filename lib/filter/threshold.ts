@@ -9,7 +9,7 @@ const BUDGET_HORIZON = 16;
 /** Smallest step size of `robbins-monro`, so that a start on equal scores does not freeze it. */
 const MIN_DEVIATION = 1e-3;
 
-export interface PolicySpec {
+interface PolicySpec {
   readonly threshold: ThresholdPolicy;
   readonly skipRatio: number;
   readonly warmup: number;
@@ -19,7 +19,7 @@ export interface PolicySpec {
 }
 
 /** State of a policy: counters ({@linkcode SLOT}), and a ring of recent scores. */
-export interface PolicyState {
+interface PolicyState {
   readonly numbers: Float64Array<ArrayBuffer>;
   readonly scores: Float64Array<ArrayBuffer>;
 }

@@ -13,7 +13,7 @@ import type { ProbedRows } from "./probe.ts";
 
 const ANCHORS = FILTER_OPTIONS.anchor.names, KEY_STATES = FILTER_OPTIONS.keyState.names;
 
-export interface ViewKey {
+interface ViewKey {
   readonly keyState: KeyState;
   readonly anchor: Anchor;
 }

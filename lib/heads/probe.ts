@@ -21,7 +21,7 @@ export interface ProbedRows
   readonly keys: { readonly "post-rope": Tensor; readonly "pre-rope": Tensor };
 }
 
-export interface ProbeOptions {
+interface ProbeOptions {
   readonly layers: readonly number[];
   /** The table for `Backend.rope` in a layer. */
   readonly turnsOf: (layer: number) => Tensor | undefined;

@@ -36,7 +36,7 @@ export interface BandedDistribution {
 }
 
 /** Similarities of one KV head with its anchors, over all tokens but the first of each sequence. */
-export interface HeadSimilarity {
+interface HeadSimilarity {
   readonly head: number;
   readonly sK: Distribution;
   readonly sV: Distribution;

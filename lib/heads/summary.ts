@@ -100,7 +100,7 @@ function describeView(columns: LayerColumns, index: number, task: RankingTask, l
 }
 
 /** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
-export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
+type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
 
 /** Scores of every rule in one of {@linkcode listViews}, by its own formula. @param tokens The layer's in that view. */
 function scoreRules({ plan, shadows }: LayerColumns, view: number, tokens: readonly RuleToken[]): RuleScores {
@@ -119,7 +119,7 @@ function scoreRules({ plan, shadows }: LayerColumns, view: number, tokens: reado
 }
 
 /** Targets for scores: the decided tokens of a layer. */
-export interface RankingTask {
+interface RankingTask {
   readonly tokens: Int32Array<ArrayBuffer>;
   /** 1 = redundant. */
   readonly labels: Uint8Array<ArrayBuffer>;

@@ -54,7 +54,7 @@ export interface ModelFile extends Omit<LoadedModel, "model"> {
   open(backend: Backend, options?: PlaceOptions): Model;
 }
 
-export type PlaceOptions = Pick<OpenOptions, "cacheDType" | "onProgress">;
+type PlaceOptions = Pick<OpenOptions, "cacheDType" | "onProgress">;
 
 /** @internal Options of {@linkcode openModel}. */
 export interface OpenOptions extends ConfigOptions {

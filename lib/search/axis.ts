@@ -4,7 +4,7 @@ import type { RandomStream } from "./random_stream.ts";
 /** Values of other axes under which an axis is there: of each, one of these. */
 export type Condition = { readonly [axis: string]: readonly unknown[] };
 
-export interface AxisInfo {
+interface AxisInfo {
   readonly name: string;
   /** When it is there; always where left out. */
   readonly when?: Condition;

@@ -23,7 +23,7 @@ import { proposeTpe } from "./tpe.ts";
  */
 export type Sampler = (trials: readonly Observation[]) => Point | undefined;
 
-export interface SamplerKind {
+interface SamplerKind {
   readonly help: string;
   /** Whether its points follow from those before them: others can be listed in advance. */
   readonly adapts: boolean;

@@ -5,7 +5,7 @@ import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/bind/options.ts";
 import type { Trial } from "./trial.ts";
 
-export interface OptionEffect {
+interface OptionEffect {
   /** One option, or the two of an interaction. */
   readonly options: readonly string[];
   /** Fraction of the variance over the trials, in [0, 1]. */

@@ -43,7 +43,7 @@ export interface RequestTools {
 }
 
 /** The limits that requests are checked against. */
-export interface RequestLimits {
+interface RequestLimits {
   /** Names that clients ask for. */
   readonly models: readonly string[];
   /** Tokens of a prompt and its text together. */

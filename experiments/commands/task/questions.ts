@@ -26,7 +26,7 @@ export interface OwnQuestions {
 }
 
 /** A question whose answer is a text that the model generates. */
-export interface GeneratedQuestion extends Partial<Generation> {
+interface GeneratedQuestion extends Partial<Generation> {
   readonly context: string;
   readonly answers: readonly string[];
   readonly delimiter?: string;

@@ -16,7 +16,7 @@ import type { BenchCase, TorchJob } from "./run.ts";
 import { expectClose, type FloatType, i32, mapTensors, randomTensor, rowOf } from "./tensors.ts";
 
 /** Sizes of an attention. */
-export interface AttentionSizes {
+interface AttentionSizes {
   readonly numHeads: number;
   readonly numKvHeads: number;
   readonly headDim: number;

@@ -17,7 +17,7 @@ import type { BenchCase } from "./run.ts";
 import { i32, mapTensors, randomTensor, rowOf } from "./tensors.ts";
 
 /** Sizes of a filtered layer. */
-export interface FilterSizes {
+interface FilterSizes {
   readonly numKvHeads: number;
   readonly headDim: number;
   readonly hiddenSize: number;

@@ -65,7 +65,7 @@ function readOptions({ values }: Asked) {
 }
 
 /** A race that failed, and why. */
-export interface Failure {
+interface Failure {
   readonly title: string;
   readonly error: string;
 }

@@ -22,7 +22,7 @@ const ENGINES = { "llama.cpp": "llama_cpp (llama-cpp-python)", "PyTorch": "torch
 const TOLERANCE = 0.2;
 
 /** One run: a prefill, and tokens after it one by one. */
-export interface PeerRun {
+interface PeerRun {
   readonly prefillMs: number;
   /** One per token. */
   readonly decodeMs: readonly number[];
@@ -43,7 +43,7 @@ export interface PeerEngine {
 }
 
 /** The file or folder that another engine reads, and how it runs. */
-export interface PeerPlan {
+interface PeerPlan {
   readonly path: string;
   readonly device: "cpu" | "cuda";
   readonly threads: number;

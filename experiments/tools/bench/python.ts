@@ -6,7 +6,7 @@ import type { BenchCase } from "./run.ts";
 import { expectClose } from "./tensors.ts";
 
 /** A running script of this folder. */
-export interface PythonProcess<Answer> {
+interface PythonProcess<Answer> {
   /** The line that it began with. */
   readonly hello: Answer;
   /** Asks, and waits for the answer. @throws {Error} If it ends, or answers with an error. */

@@ -28,7 +28,7 @@ export type TorchJob =
   & Readonly<Record<string, string | number>>;
 
 /** What a clock needs. */
-export interface Timed {
+interface Timed {
   /** Computes once, or `repeats` times; on a GPU it only enqueues. */
   run(): void;
   readonly repeats?: number;

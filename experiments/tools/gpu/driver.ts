@@ -3,7 +3,7 @@ import { run } from "../../../ffi/build/command.ts";
 import type { CudaDevice, CudaDriver } from "../../../ffi/cuda/mod.ts";
 
 /** A driver, and the device at the time. */
-export interface DriverState {
+interface DriverState {
   /** CUDA version that the driver serves, such as "13.0". */
   readonly cuda: string;
   /** The driver's release, such as "580.65.06"; undefined where it cannot be found. */

@@ -33,7 +33,7 @@ const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
 const PARTS = Object.keys(LIMITS) as Part[];
 
 /** Tests that passed, and runs that failed. */
-export interface Total {
+interface Total {
   passed: number;
   readonly failed: string[];
 }

@@ -11,7 +11,7 @@ function isFigure({ data }: Output): boolean {
 }
 
 /** Whether a code cell draws: then a figure must be among its outputs. */
-export function drawsFigure(source: string): boolean {
+function drawsFigure(source: string): boolean {
   return /\b(plot[A-Z]\w*|new Figure)\(/.test(source);
 }
 

@@ -12,7 +12,7 @@ const versionIn = (text: string, name: string) =>
   text.match(new RegExp(`#define ${name} "?([\\d.]+)"?`))![1]!;
 
 /** An interface that others rely on. */
-export interface Contract {
+interface Contract {
   readonly name: string;
   /** The place of its version. */
   readonly home: string;

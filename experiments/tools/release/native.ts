@@ -11,7 +11,7 @@ import type { PinnedPackage } from "../../../lib/pip.ts";
 import { fetchProgram } from "../machine/program.ts";
 
 /** zig for x86-64 Linux. Its `c++` is clang with libc++. */
-export const PINNED_ZIG = {
+const PINNED_ZIG = {
   name: "ziglang",
   version: "0.15.2",
   sha256: "806316453d1ede7174ed3fefb8e5348154629089c3bb5fe812dfd0e172fac130",

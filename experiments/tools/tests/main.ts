@@ -20,7 +20,7 @@ export const TEST_FLAGS: readonly string[] = [
   ...["-A", "--doc", "--no-check", "--parallel", "--preload=experiments/tools/tests/strict_assert.ts"],
 ];
 /** A block of code that `--doc` runs. */
-export const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
+const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
 /** Folders of the slowest files: they start first, so that none of them is left for the end. */
 const SLOW = ["kernels/", "ffi/", "experiments/"];
 

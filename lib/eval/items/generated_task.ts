@@ -11,7 +11,7 @@ export type Draw = (below: number) => number;
 /** @internal A task whose items are made. */
 export type GeneratedTask = TaskOf<ItemMaker>;
 
-export interface Making {
+interface Making {
   /** Pieces: words, pairs, sentences; the same draws for any number make the same item. */
   readonly pieces: number;
   readonly draw: Draw;
@@ -19,7 +19,7 @@ export interface Making {
   readonly tokens: number;
 }
 
-export type GeneratedTaskOptions = Pick<GeneratedTask, "name" | "help"> & {
+type GeneratedTaskOptions = Pick<GeneratedTask, "name" | "help"> & {
   /** How an item is made, for the protocol. */
   readonly says: string;
   /** The least number of pieces that `make` can be asked for. */
@@ -39,7 +39,7 @@ export function defineGeneratedTask({ make, ...options }: GeneratedTaskOptions):
 }
 
 /** The definition of a task whose answers are searched in a text that the model generates. */
-export type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
+type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
   /** An item of the given number of pieces: its context, and the texts to be found. */
   readonly make: (making: Making) => { readonly context: string; readonly answers: readonly string[] };
 };

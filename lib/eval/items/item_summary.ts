@@ -55,7 +55,7 @@ export interface ItemBudget extends Pick<SkipRatios, "achievedRatio" | "skipRati
   readonly usage: SequenceUsage;
 }
 
-export interface ItemRuns {
+interface ItemRuns {
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   readonly dense: readonly ItemScore[];

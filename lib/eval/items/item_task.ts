@@ -18,7 +18,7 @@ export type TaskOf<Source extends ItemRows | ItemMaker> = Omit<Task, "items"> & 
 /** A task whose items are read from a file. */
 export type ItemTask = TaskOf<ItemRows>;
 
-export type ItemTaskOptions<Source> = Pick<Task, "name" | "help" | "protocol"> & ItemSaid & Source;
+type ItemTaskOptions<Source> = Pick<Task, "name" | "help" | "protocol"> & ItemSaid & Source;
 
 /** A task of items. Its headline is a function of its mean loss: wrong answers, or nats. */
 export function defineItemTask<Source extends ItemRows | ItemMaker>(
@@ -50,7 +50,7 @@ export function defineItemTask<Source extends ItemRows | ItemMaker>(
 }
 
 /** The definition of a task with one question and several answers. */
-export type ChoiceTaskOptions = Pick<ItemTaskOptions<unknown>, "name" | "help" | "metrics"> & {
+type ChoiceTaskOptions = Pick<ItemTaskOptions<unknown>, "name" | "help" | "metrics"> & {
   readonly hub: HubRows;
   /** The prompt, in words, for the protocol. */
   readonly says: string;

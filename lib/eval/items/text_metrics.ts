@@ -9,7 +9,7 @@ const SPACES = new RegExp(`[${PYTHON_SPACE}]+`);
 const wordsOf = (text: string) => strip(text).split(SPACES).filter((word) => word !== "");
 
 /** What an exact match ignores. */
-export interface Ignored {
+interface Ignored {
   /** Removed first, one after the other; each with the flag g. */
   readonly patterns?: readonly RegExp[];
   readonly case?: boolean;

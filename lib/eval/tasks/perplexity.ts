@@ -26,7 +26,7 @@ export interface PerplexityOptions {
   readonly cacheBytes?: number;
 }
 
-export interface DenseResult extends DenseTaskResult {
+interface DenseResult extends DenseTaskResult {
   /** exp of `nll`. */
   readonly perplexity: number;
   /** Mean loss in nats per token. */
@@ -34,7 +34,7 @@ export interface DenseResult extends DenseTaskResult {
 }
 
 /** A filtered model on a text, and how it differs from the dense one. */
-export interface FilteredResult extends TaskResult {
+interface FilteredResult extends TaskResult {
   readonly perplexity: number;
   readonly densePerplexity: number;
   /** Mean of (filtered - dense) loss in nats per token. */

@@ -7,7 +7,7 @@ import { type AnyRule, isRule, type Method } from "../protocol/method.ts";
 import type { FilterOptions } from "../../filter/options.ts";
 import type { Substitute } from "../protocol/pruner.ts";
 
-export interface SubstituteOptions extends FilterOptions {
+interface SubstituteOptions extends FilterOptions {
   readonly features: readonly string[];
 }
 

@@ -9,7 +9,7 @@ import { softmax } from "./softmax.ts";
 const HORIZON = 64;
 
 /** Moments of the queries of one head: mean [d] and covariance [d, d], which stand for those of later queries. */
-export interface QueryMoments {
+interface QueryMoments {
   readonly mean: Float64Array;
   readonly covariance: Float64Array;
 }

@@ -14,7 +14,7 @@ export function dropParts(kind: PartKind): OfflineMethod["alter"] {
 }
 
 /** Kinds of parts that may be left out: attention, MLPs, or whole layers. */
-export type PartKind = keyof PartImportance;
+type PartKind = keyof PartImportance;
 
 /** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are fewer. */
 export function chooseParts(importance: PartImportance, kind: PartKind, count: number): DroppedParts {

@@ -51,7 +51,7 @@ export interface Alteration {
 export type SeeRows = (layer: number, name: string, rows: Float32Array, count: number) => void;
 
 /** A layer on the output of the altered layers before it. */
-export interface LayerVisit {
+interface LayerVisit {
   /** Takes rows that enter one of its matrices, [count, columns] f32, a copy. */
   see(name: string, rows: Float32Array, count: number): void;
   close(): LayerAlteration;

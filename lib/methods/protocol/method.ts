@@ -34,7 +34,7 @@ export interface Labels {
   readonly trained: boolean;
 }
 
-export interface MethodInfo<Name extends string, O extends OptionTable> {
+interface MethodInfo<Name extends string, O extends OptionTable> {
   readonly name: Name;
   readonly help: string;
   /** Its own options; of two methods that have one of the same name, both mean the same by it. */

@@ -15,7 +15,7 @@ import { countLocalFeatures, localSize, nameLocalFeatures, takeLocal } from "./l
 import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const FEATURE_GROUPS = ["similarity", "norm", "projection", "query", "local"] as const;
-export type FeatureGroup = (typeof FEATURE_GROUPS)[number];
+type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 
 const projects = ({ features }: Others): boolean => (features as readonly string[]).includes("projection");
 

@@ -14,7 +14,7 @@ const SD_EPS = 1e-3;
 
 const OUTCOME = { skipped: 0, kept: 1, observed: 2 } as const;
 
-export interface FitSpec extends LayerSpec {
+interface FitSpec extends LayerSpec {
   readonly ridge: number;
 }
 

@@ -5,7 +5,7 @@ import type { ForwardPass } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 
 /** Rows of a larger tensor of a file: where they begin, and its rows in all. */
-export type FusedRows = readonly [first: number, total: number];
+type FusedRows = readonly [first: number, total: number];
 
 export interface TensorSpec {
   /** Its name in GGUF files; for a block's tensor the part after `blk.<layer>.`. */
@@ -24,7 +24,7 @@ export interface TensorSpec {
   readonly hfOffset?: number;
 }
 
-export interface FileForm {
+interface FileForm {
   /** The architecture's name there: `general.architecture` or an entry of `architectures`. */
   readonly name: string;
   /** Keys, without a prefix, that change a model's computation, and the one value of each that changes nothing. */

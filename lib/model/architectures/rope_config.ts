@@ -5,7 +5,7 @@ import type { GgufFile } from "../formats/gguf.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { countOf } from "../../tensor.ts";
 
-export type RopeConfig = Pick<ModelConfig, "rope" | "contextLength" | "maxPositions">;
+type RopeConfig = Pick<ModelConfig, "rope" | "contextLength" | "maxPositions">;
 
 /** Tensors of GGUF files that hold divisors of pairs' angles. */
 export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];

@@ -19,7 +19,7 @@ const NUMBERS = {
   int64: ["getBigInt64", 8],
 } as const;
 
-export type NumberType = keyof typeof NUMBERS;
+type NumberType = keyof typeof NUMBERS;
 
 export class ByteReader {
   offset = 0;

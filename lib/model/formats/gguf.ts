@@ -35,7 +35,7 @@ export type GgufValueType = (typeof VALUE_TYPES)[number];
 export type GgufScalar = number | bigint | boolean | string;
 
 /** @internal One metadata value with its type in the file. */
-export interface GgufValue {
+interface GgufValue {
   readonly type: GgufValueType;
   /** Type of the elements, where `type` is "array". */
   readonly elementType?: GgufValueType;

@@ -25,7 +25,7 @@ export interface RemoteModel {
 }
 
 /** Terms of use: the notice shown before the model is obtained, and the wheel's member that is kept next to it. */
-export interface Licence {
+interface Licence {
   readonly notice: string;
   readonly package: PinnedPackage;
   readonly member: string;

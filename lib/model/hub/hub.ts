@@ -117,7 +117,7 @@ export async function resolveModel(nameOrPath: string, options: ResolveOptions =
 }
 
 /** A model's file, whose digest is known and whose bytes are still where they are. */
-export interface LocatedModel extends Omit<ResolvedModel, "bytes"> {
+interface LocatedModel extends Omit<ResolvedModel, "bytes"> {
   readonly source: ByteSource;
   /** The other files of a model in several parts, in order; `sha256` is of a line of digest and name for each file. */
   readonly more?: readonly ByteSource[];

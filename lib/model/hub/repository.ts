@@ -6,7 +6,7 @@ import { partPaths } from "../formats/gguf.ts";
 import { isCommit, RepositoryCache } from "./cache.ts";
 import { ask, endpointOf, type HubOptions, HubUnreachableError, persist, readBody } from "./request.ts";
 
-export interface HubName {
+interface HubName {
   /** `org/name` */
   readonly repository: string;
   /** A branch, tag or commit. */

@@ -199,7 +199,7 @@ function refusal(
   return fail(`${reason}, expected 200`);
 }
 
-export interface RemoteFile {
+interface RemoteFile {
   readonly url: string;
   readonly repository: string;
   readonly name: string;

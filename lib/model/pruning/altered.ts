@@ -10,7 +10,7 @@ import { layerConfig } from "../config/config.ts";
 import type { RunModel } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 
-export interface Altered {
+interface Altered {
   readonly model: RunModel;
   readonly pruner: Pruner;
 }

@@ -26,7 +26,7 @@ export interface Addend {
 }
 
 /** Tokens of a layer whose attention is computed, R rows. */
-export interface KeptRows {
+interface KeptRows {
   /** Positions of the rows that {@linkcode select} gives, [R] i32. */
   readonly positions: Tensor;
   /** Which of those rows take part; all where it is left out. */
@@ -68,7 +68,7 @@ export interface Tokens {
 export type See = (layer: number, name: string, x: Tensor) => void;
 
 /** @internal A sequence, for runs of a model on a calibration text. */
-export interface RunSequence {
+interface RunSequence {
   feed(ids: Int32Array<ArrayBuffer>): Tensor;
   feedResidual(residual: Tensor, layer: number): Tensor;
   throughLayer(x: Tensor, layer: number): Tensor;

@@ -10,7 +10,7 @@ import { attendShowing } from "./signals.ts";
 import { range } from "./cache/row_indices.ts";
 
 /** Tokens of one layer of one sequence, on a backend. */
-export interface DumpedLayer {
+interface DumpedLayer {
   /** Keys after rotary embedding, [T, numKvHeads, headDim] f32. */
   readonly keys: Tensor;
   readonly values: Tensor;

@@ -8,7 +8,7 @@ export interface TokenLogProbability {
 }
 
 /** The probabilities behind a row of logits. */
-export interface LogProbabilities {
+interface LogProbabilities {
   /** The logarithm of a token's probability, in nats. */
   of(id: number): number;
   /** The likeliest tokens, the likeliest first, of equals the one of lower id. */

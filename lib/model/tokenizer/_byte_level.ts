@@ -20,7 +20,7 @@ export const ONE_DIGIT = String.raw`\p{N}`;
 const THREE_DIGITS = String.raw`\p{N}{1,3}`;
 
 /** How a `tokenizer.ggml.pre` cuts text into words before any merge. */
-export interface PreTokenizer {
+interface PreTokenizer {
   /** Patterns, applied one after the other; each isolates its matches within the remaining text. */
   readonly patterns: readonly string[];
   /** Whether a word that is in the vocabulary is taken whole, without looking at merges. */

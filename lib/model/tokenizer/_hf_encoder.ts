@@ -4,7 +4,7 @@ import { matcherOf } from "./_vocabulary.ts";
 import type { AddedToken } from "./_tokenizer_settings.ts";
 
 /** The parts of a tokenizer.json that turn a text into ids, those that the library takes otherwise written out. */
-export interface EncoderParts {
+interface EncoderParts {
   readonly model: object;
   readonly normalizer: object | null;
   readonly pre_tokenizer: object | null;

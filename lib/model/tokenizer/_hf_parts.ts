@@ -11,7 +11,7 @@ export interface Part {
 }
 
 /** Throws an error that names a part by its key; `says` contains the found and the expected value. */
-export type Refuse = (key: string, says: string) => Error;
+type Refuse = (key: string, says: string) => Error;
 
 const PUNCTUATION = String.raw`\p{P}\x21-\x2f\x3a-\x40\x5b-\x60\x7b-\x7e`;
 const WORD = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d`;

@@ -8,7 +8,7 @@ import { DARK, LIGHT } from "./theme.ts";
 /** Plotly's text, which the page then holds; or the relative address of a file next to the page. */
 export type PlotlySource = string | { readonly src: string };
 
-export interface PageParts {
+interface PageParts {
   /** Title of the browser's tab, and the first heading. */
   readonly title: string;
   /** Below the heading: the subject of the page. */
@@ -208,7 +208,7 @@ export function runFacts(
   ];
 }
 
-export interface PageTable {
+interface PageTable {
   readonly columns: readonly string[];
   /** Meaning of each column, shown when its head is pointed at. */
   readonly hints?: readonly string[];

@@ -57,7 +57,7 @@ export function shorten(values: readonly (number | null)[], digits = 4): (number
 }
 
 /** A trace of a chart; attributes without a name here are plotly's own. */
-export interface TraceParts {
+interface TraceParts {
   readonly x: readonly Json[];
   readonly y: readonly Json[];
   /** How points are joined; they are not where it is left out. */
@@ -128,7 +128,7 @@ export function bandTraces(
 }
 
 /** The parts of a chart: words, traces, axes, and the rest of its layout. */
-export interface ChartParts {
+interface ChartParts {
   readonly title: string;
   readonly caption: string;
   readonly height: number;
@@ -142,7 +142,7 @@ export function chart({ title, caption, height, data, ...layout }: ChartParts): 
   return new Figure({ title, caption, height, data, layout: baseLayout({ legend: LEGEND, ...layout }) });
 }
 
-export interface IntervalRow {
+interface IntervalRow {
   readonly name: string;
   readonly interval: { readonly estimate: number; readonly low: number; readonly high: number };
   readonly hover: string;

@@ -40,7 +40,7 @@ interface Published {
 }
 
 /** A protocol of a recipe on one model. */
-export interface ReproducedPart extends Omit<Published, "numbers"> {
+interface ReproducedPart extends Omit<Published, "numbers"> {
   /** Whether all of the protocol's data were used. */
   readonly isWhole: boolean;
   /** Whether they came from a folder, and have no digest that they were compared with. */

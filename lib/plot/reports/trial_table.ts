@@ -115,7 +115,7 @@ export function foldSeeds(summary: SweepSummary): SweepSummary {
 }
 
 /** The parts of a summary that {@linkcode tabulateTrials} needs; without trials only the common columns remain. */
-export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
+interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
   readonly dense: Dense;
   readonly environment: Pick<Environment, "task">;
 }

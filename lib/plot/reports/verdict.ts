@@ -35,7 +35,7 @@ import {
 import { formatInterval, formatPercent } from "../plots/methods/comparison.ts";
 import { describeUnequal } from "./results.ts";
 
-export interface MethodVerdict {
+interface MethodVerdict {
   readonly method: string;
   readonly trial: Trial;
   /** Fraction of the gap from random to the oracle in loss; undefined where either did not run alike. */

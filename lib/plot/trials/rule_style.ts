@@ -22,7 +22,7 @@ const LEGEND: readonly string[] = [
   ...OFFLINE,
 ].map(({ name }) => name);
 
-export interface RuleStyle {
+interface RuleStyle {
   readonly rank: number;
   readonly color: string;
   /** Plotly's name of a mark; an open one where the rule is inverted. */

@@ -11,9 +11,9 @@ import { chart, markOf, NO_DECISION, trace } from "../figure/parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
 
-export type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
+type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
 
-export interface TrialPoint {
+interface TrialPoint {
   /** The fraction of queries that it skips, or of the full model's budget that it spends. */
   readonly x: number;
   /** The drawn metrics of the filtered model, by name. */
@@ -23,7 +23,7 @@ export interface TrialPoint {
 }
 
 /** The random control at one asked ratio or threshold: means over its seeds, and the metrics' extremes. */
-export interface BandPoint extends Omit<TrialPoint, "values"> {
+interface BandPoint extends Omit<TrialPoint, "values"> {
   readonly seeds: number;
   readonly values: { readonly [metric: string]: Record<"low" | "mean" | "high", number> };
 }
@@ -46,7 +46,7 @@ export interface TrialCurves {
   readonly dropped: number;
 }
 
-export interface CurveOptions {
+interface CurveOptions {
   readonly metrics: readonly CurveMetric[];
   /** Place of a trial on the horizontal axis. */
   readonly x: (trial: Trial) => number | null;
@@ -135,7 +135,7 @@ const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** If there are more curves than this, those of one method share a legend entry. */
 const MAX_LEGEND = 14;
 
-export interface CurveDrawing {
+interface CurveDrawing {
   readonly title: string;
   /** Description of the figure, in sentences; a sentence about hidden rules is appended. */
   readonly caption: string;

@@ -44,7 +44,7 @@ import type { Environment } from "../trial.ts";
  * Results of a method in a comparison, for any task; losses are those of the task, nats per token for perplexity.
  * Comparisons of an older version have no budgets.
  */
-export interface ComparedLosses extends Partial<Spent>, PerLayer {
+interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
   /** The requested ratio, where a comparison has several. */

@@ -12,7 +12,7 @@ import { differ, excessOf, missesRequested } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
 /** The part of `score.json` that a difference needs. */
-export interface ScoreResult extends Partial<Pick<TaskResult, "achievedRatio" | "kvAchievedRatio">> {
+interface ScoreResult extends Partial<Pick<TaskResult, "achievedRatio" | "kvAchievedRatio">> {
   /** Token ids of all sequences. */
   readonly ids: readonly number[];
   /** Loss of each token but the first of each sequence, nats. */
@@ -59,7 +59,7 @@ export interface DifferenceRow {
   readonly difference: Interval | null;
 }
 
-export interface DifferingValue {
+interface DifferingValue {
   readonly name: string;
   /** In the first run; empty where it has none. */
   readonly a: string;

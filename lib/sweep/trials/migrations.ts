@@ -6,7 +6,7 @@ import { TABLES } from "./store_tables.ts";
 type Names = { readonly [old: string]: string };
 
 /** The changes of one version. */
-export interface Migration {
+interface Migration {
   /** Renamed fields and options, of all that is kept. */
   readonly fields?: Names;
   readonly flags?: Names;

@@ -70,7 +70,7 @@ export class TrialLostError extends Error {}
 const SILENT_MS = 10_000;
 
 /** How long trials are given. */
-export interface TrialBudget {
+interface TrialBudget {
   /** No trial but the first is given after this number of ms; the one at work is finished. Default: no limit. */
   readonly budgetMs?: number;
   /** The clock, ms; default: `performance.now`. */
@@ -78,7 +78,7 @@ export interface TrialBudget {
 }
 
 /** The options of a worker besides the study. */
-export interface StoredOptions<T extends TaskTypes = TaskTypes> extends TrialBudget {
+interface StoredOptions<T extends TaskTypes = TaskTypes> extends TrialBudget {
   /** Its name: no other's. */
   readonly owner: string;
   /** Finds out which owners' processes have ended: their trials wait again at once. */

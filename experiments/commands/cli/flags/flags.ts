@@ -40,7 +40,7 @@ export const MODEL = {
 } satisfies Flags;
 
 /** Files that methods need: a rule of the user's own, and a text to fit on. */
-export const METHOD_FILES = under(
+const METHOD_FILES = under(
   "Method",
   rarely({
     rule: text(

@@ -25,7 +25,7 @@ const CHECK_MS = 10_000, MISSES = 2;
 const PROBE_MS = 100;
 const PROBES: { readonly [type: string]: string } = { "application/json": " ", "text/event-stream": ":\n\n" };
 
-export interface HttpOptions {
+interface HttpOptions {
   readonly hostname: string;
   /** 0 = any that is free. */
   readonly port: number;

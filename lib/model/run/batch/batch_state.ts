@@ -5,7 +5,7 @@ import type { CacheDType } from "../../../dtype.ts";
 import { type LayerSpec, stateSizes } from "../../../filter/layer.ts";
 import { hostTensor, type Tensor } from "../../../tensor.ts";
 
-export interface BatchCacheSizes {
+interface BatchCacheSizes {
   readonly batch: number;
   readonly capacity: number;
   /** Tokens for which a skipped token's key and value stay visible. */

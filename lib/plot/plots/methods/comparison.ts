@@ -16,7 +16,7 @@ export type ComparisonBase = "dense" | "random" | "random-protected";
 
 const DIFFERENCES = { dense: "lossIncrease", random: "toRandom", "random-protected": "toProtected" } as const;
 
-export interface ComparisonRow {
+interface ComparisonRow {
   readonly name: string;
   readonly difference: Interval;
   readonly hover: string;

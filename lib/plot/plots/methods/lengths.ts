@@ -9,7 +9,7 @@ import { NUM_SERIES_COLORS } from "../../figure/theme.ts";
 /** @internal The measure that a plot shows against length; `whole` times end with the logits of a step's last token. */
 export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
-export interface LengthCurve {
+interface LengthCurve {
   readonly name: string;
   readonly tokens: readonly number[];
   /** Milliseconds, or megabytes. */

@@ -9,7 +9,7 @@ import { WIDE } from "../../figure/parts.ts";
 import { collectTrialCurves, drawTrialCurves, valuesOfCurves } from "../../trials/trial_curves.ts";
 
 /** The numbers of the plot; `x` is the fraction of the full model's budget that is spent, warm-up included. */
-export type LossBudget = ReturnType<typeof collectLossBudget>;
+type LossBudget = ReturnType<typeof collectLossBudget>;
 
 /** Gathers the loss of every trial that decided something, and the Pareto front of this budget. */
 export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "attentionFlops") {

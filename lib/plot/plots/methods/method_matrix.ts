@@ -16,7 +16,7 @@ export const pairRatios = (
  * The numbers of the plot, of all tasks and then of each: how often a method is significantly better or worse than
  * another, [method][other]; null on the diagonal.
  */
-export type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
+type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
 
 /**
  * Gathers the pairs of one fraction, by default the first one; methods that win most come first.

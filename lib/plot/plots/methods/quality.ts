@@ -14,7 +14,7 @@ import {
   valuesOfCurves,
 } from "../../trials/trial_curves.ts";
 
-export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | "digits" | "percent"> {
+interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | "digits" | "percent"> {
   /** Title of its figure, name of its axis. */
   readonly figure: NonNullable<Metric["figure"]>;
 }

@@ -15,7 +15,7 @@ const TITLE = "The race: who was stopped, and when";
  * The numbers of the plot: one curve per trial, the best ones aside, and the fraction of the chunks that was not read.
  * `behind` is a trial's mean loss over the first 1, 2, … chunks, less that of the best finished trial of its fraction.
  */
-export type RaceCurves = NonNullable<ReturnType<typeof collectRace>>;
+type RaceCurves = NonNullable<ReturnType<typeof collectRace>>;
 
 /** Gathers the losses; undefined where there was no race. */
 export function collectRace(summary: SweepSummary) {

@@ -27,7 +27,7 @@ export interface KernelRow {
 }
 
 /** The numbers of the plot: operations per byte that must move, and billions of operations per second, of each. */
-export type Roofline = ReturnType<typeof collectRoofline>;
+type Roofline = ReturnType<typeof collectRoofline>;
 
 export function collectRoofline(rows: readonly KernelRow[], machine: MachinePeak) {
   const measured = rows.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);

@@ -23,7 +23,7 @@ export type RankedRule =
   & Pick<RuleQualityWithIntervals, RankMeasure>
   & Partial<Pick<RuleQualityWithIntervals, `${RankMeasure}Interval`>>;
 
-export interface RankCurve extends Band {
+interface RankCurve extends Band {
   readonly rule: string;
   /** Its measure in each layer; null where undefined. */
   readonly values: readonly (number | null)[];

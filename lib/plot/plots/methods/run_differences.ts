@@ -39,7 +39,7 @@ export function nameRows(rows: readonly DifferenceRow[]): string[] {
 }
 
 /** The numbers of the plot: differences are B less A, least first; `left` counts those that are not drawn. */
-export type RunDifferences = ReturnType<typeof collectRunDifferences>;
+type RunDifferences = ReturnType<typeof collectRunDifferences>;
 
 /** Gathers the methods that are in both runs. If there are many, those that differ most. */
 export function collectRunDifferences({ task, paired, rows }: RunDifference) {

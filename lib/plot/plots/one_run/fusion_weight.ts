@@ -5,7 +5,7 @@ import { bandTraces, chart, dashedLine, shorten, trace } from "../../figure/part
 import { type LayerTrace, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 import { hoverToken } from "./score_timeline.ts";
 
-export interface WeightLayer {
+interface WeightLayer {
   readonly layer: number;
   /** Index in its sequence of each token that has a weight. */
   readonly position: readonly number[];

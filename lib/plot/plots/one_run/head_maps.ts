@@ -14,7 +14,7 @@ export interface HeadLayer {
   readonly heads: readonly { readonly sK: HeadMoments; readonly sV: HeadMoments }[];
 }
 
-export interface HeadGrid {
+interface HeadGrid {
   /** The keys and the anchors of the measurement, such as `post-rope, ema`. */
   readonly name: string;
   /** Similarities of the keys and of the values, [numKvHeads][layers]. */

@@ -5,7 +5,7 @@ import { chart, decisionMark, missingTokens, shorten, trace } from "../../figure
 import { definedOf, type LayerTrace, medianOf, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 import type { TimelineLayer } from "./score_timeline.ts";
 
-export interface SimilarityLayer extends Omit<TimelineLayer, "threshold" | "skipped"> {
+interface SimilarityLayer extends Omit<TimelineLayer, "threshold" | "skipped"> {
   /** Means over heads of the cosines of keys and of values. */
   readonly muK: readonly number[];
   readonly muV: readonly number[];
@@ -17,7 +17,7 @@ export interface SimilarityLayer extends Omit<TimelineLayer, "threshold" | "skip
 }
 
 /** A line in the plane of the two similarities, within [-1, 1]. */
-export interface Boundary {
+interface Boundary {
   readonly name: string;
   readonly x: readonly number[];
   readonly y: readonly number[];

@@ -7,7 +7,7 @@ import { shorten } from "../../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 import { showToken, type TimelineLayer } from "./score_timeline.ts";
 
-export interface TokenMapLayer extends Omit<TimelineLayer, "position" | "skipped"> {
+interface TokenMapLayer extends Omit<TimelineLayer, "position" | "skipped"> {
   /** Fraction of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
   readonly rank: readonly (number | null)[];
 }

@@ -14,7 +14,7 @@ export interface BandedLayer {
 }
 
 /** Quartiles of one side, one entry a band; null where a band has no token. */
-export interface VarianceCurve extends Band {
+interface VarianceCurve extends Band {
   readonly middle: readonly (number | null)[];
 }
 
