@@ -77,6 +77,7 @@ if (import.meta.main) {
   const env = {
     DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),
     TOKENFILTER_TEST_DEVICE: device,
+    ...(device === "ptx" && await (await import("../../../ffi/build/ptx_testing.ts")).ptxVariables()),
   };
   Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env }).spawn().status).code);
 }
