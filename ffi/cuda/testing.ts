@@ -73,7 +73,7 @@ const ORDERS = ["ascending", "descending", "shuffled"] as const;
 /** An order of warps and blocks. */
 export type ThreadOrder = typeof ORDERS[number];
 
-/** Launches of kernels and products by wgmma so far; undefined on a GPU. */
+/** Launches of kernels and products by wgmma of this thread so far; undefined on a GPU. */
 export function ptxCounts(): { launches: number; products: number } | undefined {
   if (PTX === undefined) return undefined;
   const out = new BigUint64Array(2);

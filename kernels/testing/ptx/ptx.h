@@ -212,8 +212,8 @@ const char* error_text();
 void know(Kernel& kernel);  // it is listed where coverage is written
 void write_coverage();
 
-// Since the process began: launches of kernels, and products by wgmma.
-inline u64 num_launches = 0, num_products = 0;
+// Of a thread so far: launches of kernels, and products by wgmma.
+inline thread_local u64 num_launches = 0, num_products = 0;
 
 // Options, as environment variables TKF_PTX_…; see docs/guides/gpu.md.
 struct Options {

@@ -466,7 +466,8 @@ void know(Kernel& kernel) { kernels().push_back(&kernel); }
 // instructions, and for each instruction "+" where it was executed and "-" where not; none where nothing asked for it.
 void write_coverage() {
   const char* const folder = getenv("TKF_PTX_COVERAGE");
-  if (folder == nullptr || *folder == 0 || num_launches == 0) return;
+  if (folder == nullptr || *folder == 0) return;
+  if (std::none_of(kernels().begin(), kernels().end(), [](const Kernel* k) { return k->launches > 0; })) return;
   FILE* const out = fopen((std::string(folder) + "/" + std::to_string(getpid()) + ".txt").c_str(), "w");
   if (out == nullptr) return;
   for (const Kernel* k : kernels()) {

@@ -47,7 +47,7 @@ struct Graph {
 };
 thread_local std::unique_ptr<Graph> recorded;
 std::atomic<u64> recordings{0};
-int graph_error = 0;  // what a launch of a graph gives
+thread_local int graph_error = 0;  // what a launch of a graph gives
 // What was given out and not given back, of a thread: memory and graphs, events, streams, contexts.
 enum Held { kMemory, kEvents, kStreams, kContexts };
 thread_local int held[4];
@@ -386,7 +386,7 @@ EXPORTED int cuTensorMapEncodeTiled(void* map, int type, u32 rank, void* address
 
 // Order of warps and blocks: 0 ascending, 1 descending, 2 random.
 EXPORTED void tkf_ptx_order(int order) { options().order = order; }
-// Launches of kernels and products by wgmma so far.
+// Launches of kernels and products by wgmma of this thread so far.
 EXPORTED void tkf_ptx_counts(u64* out) { out[0] = num_launches, out[1] = num_products; }
 // What was given out to this thread and not given back: memory and graphs, events, streams, contexts.
 EXPORTED void tkf_ptx_held(int* out) {
