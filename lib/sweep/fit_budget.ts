@@ -1,4 +1,5 @@
 /** A method at the ratio at which it retains a budget on given tokens. */
+import { disposing } from "../disposing.ts";
 import { addCounts } from "../eval/skip_ratio.ts";
 import { createPruner } from "../methods/bind/create_pruner.ts";
 import type { ResolvedOptions } from "../methods/bind/options.ts";
@@ -43,11 +44,12 @@ export async function fitBudget(
   const spend = (options: ResolvedOptions): Promise<Retained | undefined> => {
     const pruner = bindAt(() => createPruner("token-filtering", config, options, context));
     if (pruner === undefined) return Promise.resolve(undefined);
-    const usages = sequences.map((ids) => {
-      using sequence = model.start(pruner);
-      backend.free(sequence.feed(ids));
-      return sequence.usage();
-    });
+    const usages = sequences.map((ids) =>
+      disposing(model.start(pruner), (sequence) => {
+        backend.free(sequence.feed(ids));
+        return sequence.usage();
+      })
+    );
     return Promise.resolve(retainedOf(addCounts(usages)));
   };
   const name = presetName(method) ?? (filtersQueries(method) ? method.fusion : method.kvFusion);
