@@ -6,7 +6,7 @@ import { judgedTokens } from "../../lib/filter/blocks.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
-import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
+import { CONFIG, filtering, ids, modelOn, truth, WHOLE_HEADS } from "./small_model/testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { ptxCounts, testOnDevice } from "./testing.ts";
 
@@ -18,15 +18,7 @@ const CASES: readonly MethodOptions[] = [
   { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
   { side: "key", recent: 3, block: 4 },
   { fusion: "learned", kvFusion: "value", kvRatio: 0.6, recent: 4, block: 8, keyState: "pre-rope" },
-  {
-    side: "key",
-    kvFusion: "leave-one-out",
-    recent: 3,
-    block: 5,
-    kvRatio: 0.4,
-    whole: "heads",
-    wholeFraction: 0.3,
-  },
+  WHOLE_HEADS,
 ];
 const words = (options: MethodOptions) => JSON.stringify(options);
 

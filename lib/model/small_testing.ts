@@ -68,6 +68,12 @@ export const truth = new Model(CONFIG, weights, new CheckedReference());
 /** Token ids that depend on the seed. */
 export const ids = (count: number, seed = 0) =>
   Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);
+/** `leave-one-out`, with some heads that keep everything. */
+export const WHOLE_HEADS: MethodOptions = {
+  ...{ side: "key", kvFusion: "leave-one-out", recent: 3, block: 5, kvRatio: 0.4 },
+  ...{ whole: "heads", wholeFraction: 0.3 },
+};
+
 /** Token Filtering for the model: all layers, a warm-up of 8. */
 export const filtering = (options: MethodOptions, backend?: PrunerContext["backend"]): Pruner =>
   createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, {
