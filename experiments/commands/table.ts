@@ -8,7 +8,7 @@ import { findTask } from "../../lib/eval/tasks/mod.ts";
 import type { Figure } from "../../lib/plot/figure/figure.ts";
 import { printImages, renderImages } from "../../lib/plot/figure/image.ts";
 import { plotComparisons } from "../../lib/plot/reports/comparison.ts";
-import { formatCsv, formatShort } from "../../lib/plot/reports/csv.ts";
+import { formatCsv, formatShort } from "../../lib/plot/csv.ts";
 import { PAIRS_LEGEND, tabulatePairs } from "../../lib/plot/reports/pairs_table.ts";
 import { PAPER_LEGEND, type PaperPart, tabulatePaper } from "../../lib/plot/reports/paper_table.ts";
 import { tabulateReproduction } from "../../lib/plot/reports/reproduction.ts";

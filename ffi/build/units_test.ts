@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { includesOf, KERNELS_URL, readSources, sourceKey, unitFlags } from "../library/sources.ts";
 import { readPtx } from "./ptx_testing.ts";
@@ -44,13 +45,9 @@ Deno.test("sourceKey() hashes the texts that it is given, and reads them where t
 });
 
 Deno.test("the list of ops names every .cu file once; only the library of tests holds the interpreter", async () => {
-  const found: string[] = [];
-  for (const folder of Deno.readDirSync(KERNELS_URL)) {
-    if (!folder.isDirectory) continue;
-    for (const { name } of Deno.readDirSync(new URL(folder.name, KERNELS_URL))) {
-      if (name.endsWith(".cu")) found.push(`${folder.name}/${name}`);
-    }
-  }
+  const found = readdirSync(KERNELS_URL, { recursive: true, encoding: "utf8" }).filter((path) =>
+    path.endsWith(".cu")
+  );
   const cuda = await readSources("cuda"), cpu = await readSources("cpu");
   assertEquals(cuda.units.filter((path) => path.endsWith(".cu")).toSorted(), found.sort());
   const isTest = (path: string) => path.startsWith("testing/");
@@ -68,7 +65,7 @@ Deno.test("kernels neither wait nor allocate outside the named places, so that a
     /\b(cu(da)?(DeviceSynchronize|StreamSynchronize|EventSynchronize|Memcpy(2D|3D)?|Memset|Malloc\w*|Free\w*|HostAlloc|StreamCreate\w*|DeviceReset|CtxSynchronize))\s*\(/g;
   const found: string[] = [];
   for (const [path, text] of (await readSources("cuda")).texts) {
-    if (path === "common/cuda_context.cu") continue;
+    if (path === "common/cuda/context.cu") continue;
     for (const [, name] of text.matchAll(forbidden)) found.push(`${path}: ${name}`);
   }
   assertEquals(found, []);

@@ -13,7 +13,7 @@ const OPS = "ops.def";
 /** Translation units of each library next to those of the ops. */
 const UNITS = {
   cpu: ["common/entries.cpp", "common/level.cpp"],
-  cuda: ["common/cuda_context.cu", "common/cuda_entries.cpp"],
+  cuda: ["common/cuda/context.cu", "common/cuda/entries.cpp"],
 } as const satisfies { readonly [library: string]: readonly string[] };
 /** Units named in a .def file that are those of a library. */
 const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;

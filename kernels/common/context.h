@@ -1,5 +1,5 @@
 // What entry points know of a context: where tensors lie, and the message of the last failure. The CPU library's contexts
-// (cpu_context.h) and the CUDA library's (cuda_context.h) hold more.
+// (cpu_context.h) and the CUDA library's (cuda/context.h) hold more.
 #pragma once
 #include <cstdint>
 

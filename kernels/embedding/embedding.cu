@@ -1,6 +1,6 @@
 // Rows of a table, and whole tensors, as floats.
-#include "../common/launch.h"
-#include "../common/weights.cuh"
+#include "../common/cuda/launch.h"
+#include "../common/cuda/weights.cuh"
 
 namespace tkf {
 

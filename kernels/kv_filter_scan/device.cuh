@@ -1,8 +1,8 @@
 // What the filter's kernels share: reading rows, cosines, the anchors' step, a state's numbers, block-wide helpers.
 #pragma once
 #include "../common/check.h"
-#include "../common/cuda_context.h"
-#include "../common/reduce.cuh"
+#include "../common/cuda/context.h"
+#include "../common/cuda/reduce.cuh"
 #include "learned_layout.h"
 
 namespace tkf::filter {

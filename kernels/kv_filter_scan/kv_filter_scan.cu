@@ -1,5 +1,5 @@
 // tkf_filter_scan of the CUDA library, and tkf_filter_signs: checks and launchers.
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 #include "../kv_filter_observe/kv_filter_observe.h"
 #include "anchors.cuh"
 #include "check_filter.h"

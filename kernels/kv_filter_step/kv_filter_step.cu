@@ -1,6 +1,6 @@
 // Decode: one token of every sequence of a batch, decided and appended to the cache by a block each.
 #include "../common/check_cache.h"
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/decide.cuh"
 

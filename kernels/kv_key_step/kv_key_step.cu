@@ -1,6 +1,6 @@
 // Decode: whose key and value stay, decided by a block for each sequence, and the rows that end taken out of its cache.
 #include "../common/check_cache.h"
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/decide.cuh"
 

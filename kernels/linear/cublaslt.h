@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "../common/cuda.h"
+#include "../common/cuda/cuda.h"
 
 namespace tkf {
 

@@ -3,9 +3,9 @@
 // (few_rows_mma.cuh), for 16-bit weights and quantised ones; of many rows where there is no cuBLASLt.
 #include <algorithm>
 
-#include "../common/launch.h"
-#include "../common/reduce.cuh"
-#include "../common/weights.cuh"
+#include "../common/cuda/launch.h"
+#include "../common/cuda/reduce.cuh"
+#include "../common/cuda/weights.cuh"
 #include "few_rows.cuh"
 #include "few_rows_mma.cuh"
 #include "linear.h"

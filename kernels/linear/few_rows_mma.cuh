@@ -3,7 +3,7 @@
 // weights, 5 to 64 rows: whole numbers, exact in f16, are multiplied, and sums of a group take its factors. Weights of
 // 16 bits, 5 to 16 rows: they serve as they are.
 #pragma once
-#include "../common/reduce.cuh"
+#include "../common/cuda/reduce.cuh"
 #include "few_rows.cuh"
 #include "quants.cuh"
 

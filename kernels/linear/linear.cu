@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 #include "cublaslt.h"
 #include "linear.h"
 #include "products.cuh"

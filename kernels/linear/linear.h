@@ -1,6 +1,6 @@
 // What the kernels and launchers of matrix products share.
 #pragma once
-#include "../common/cuda_context.h"
+#include "../common/cuda/context.h"
 
 namespace tkf {
 

@@ -1,6 +1,6 @@
 // out = x W' in float32, for dense weights of any shape and address; and what comes after products by cuBLASLt.
 #pragma once
-#include "../common/weights.cuh"
+#include "../common/cuda/weights.cuh"
 #include "linear.h"
 #include "split.cuh"
 

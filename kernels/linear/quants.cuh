@@ -4,7 +4,7 @@
 // t of the four. `step(block, half, t, q, d, m)` reads a step, which is half of a block of 256 values; of types with blocks
 // of 32, `group(block, t, q, d, m)` reads one of its four groups. `m` has ZERO d in it; without LEAST it is not written.
 #pragma once
-#include "../common/weights.cuh"
+#include "../common/cuda/weights.cuh"
 
 namespace tkf {
 

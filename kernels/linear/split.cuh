@@ -6,8 +6,8 @@
 // [parts][rows][padded k] with zeros from k on. Infinity and NaN go into the first part alone; the product of a row that
 // holds one is infinite or NaN.
 #pragma once
-#include "../common/reduce.cuh"
-#include "../common/weights.cuh"
+#include "../common/cuda/reduce.cuh"
+#include "../common/cuda/weights.cuh"
 #include "linear.h"
 
 namespace tkf {

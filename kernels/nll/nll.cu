@@ -1,8 +1,8 @@
 // Losses, divergence and agreement straight from logits: a block of threads a row, read once. And the largest of them.
 #include <cstring>
 
-#include "../common/launch.h"
-#include "../common/reduce.cuh"
+#include "../common/cuda/launch.h"
+#include "../common/cuda/reduce.cuh"
 
 namespace tkf {
 

@@ -1,6 +1,6 @@
 // x += delta, where there is one, and out = x / sqrt(mean(x^2) + eps) * weight, a block of threads a row; out may be x.
-#include "../common/launch.h"
-#include "../common/reduce.cuh"
+#include "../common/cuda/launch.h"
+#include "../common/cuda/reduce.cuh"
 
 namespace tkf {
 

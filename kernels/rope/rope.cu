@@ -1,6 +1,6 @@
 // Adjacent pairs (x[2i], x[2i+1]) turn by position * turns[i, 0] and are stretched by turns[i, 1]. Angles are in double:
 // a float would be off by 1e-3 rad at position 16,000.
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 
 namespace tkf {
 

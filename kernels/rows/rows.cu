@@ -2,9 +2,9 @@
 // what a decode step does with the slots of its batch.
 #include <type_traits>
 
-#include "../common/launch.h"
-#include "../common/reduce.cuh"
-#include "../common/weights.cuh"
+#include "../common/cuda/launch.h"
+#include "../common/cuda/reduce.cuh"
+#include "../common/cuda/weights.cuh"
 
 namespace tkf {
 

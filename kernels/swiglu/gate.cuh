@@ -1,7 +1,7 @@
 // What a gate makes of two products: gate / (1 + e^-slope) * up, see gate.h.
 #pragma once
 #include "../common/kernels.h"
-#include "../common/cuda.h"
+#include "../common/cuda/cuda.h"
 
 namespace tkf {
 

@@ -1,5 +1,5 @@
 // out = act(gate) * up; out may be gate.
-#include "../common/launch.h"
+#include "../common/cuda/launch.h"
 #include "gate.cuh"
 
 namespace tkf {

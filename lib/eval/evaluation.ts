@@ -2,7 +2,7 @@
 import { mean } from "../math/mean.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
-import { yieldToEventLoop } from "./chunks.ts";
+import { yieldToEventLoop } from "./chunks/chunks.ts";
 import { BLOCK_UNITS, blockOf, excessKeys, type TaskMeasures, type UnitMetrics } from "./metrics.ts";
 import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf, wholeOf } from "./skip_ratio.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./task.ts";

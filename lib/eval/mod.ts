@@ -3,8 +3,8 @@
  * @module
  */
 export * from "./budget.ts";
-export * from "./chunk_evaluation.ts";
-export * from "./chunks.ts";
+export * from "./chunks/chunk_evaluation.ts";
+export * from "./chunks/chunks.ts";
 export * from "./filter_reach.ts";
 export * from "./items/generated_task.ts";
 export * from "./items/item_metrics.ts";

@@ -17,7 +17,7 @@ import { TokenFilter } from "../methods/bind/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { type BootstrapOptions, drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport } from "./report.ts";
-import { cutChunks, yieldToEventLoop } from "../eval/chunks.ts";
+import { cutChunks, yieldToEventLoop } from "../eval/chunks/chunks.ts";
 import { LayerColumns, listViews, packChunk, unpackChunk } from "./columns.ts";
 import { createProbe } from "./probe.ts";
 import {

@@ -2,7 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import { DEFAULT_CONTEXT } from "../eval/chunks.ts";
+import { DEFAULT_CONTEXT } from "../eval/chunks/chunks.ts";
 import type { EncodedItem } from "../eval/items/encoded_item.ts";
 import { encodeItems, readItems } from "../eval/items/item_source.ts";
 import { countTokens } from "../eval/items/item_evaluation.ts";

@@ -1,7 +1,7 @@
 /** What follows from the declarations of commands: lines of deno.json, helps, and completion. */
 import { assert, assertEquals } from "@std/assert";
 import { RACES } from "../../../lib/search/mod.ts";
-import { DEFAULT_CONTEXT } from "../../../lib/eval/chunks.ts";
+import { DEFAULT_CONTEXT } from "../../../lib/eval/chunks/chunks.ts";
 import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 import { listCommands } from "../completion.ts";
 import { taskLine } from "./command.ts";

@@ -1,5 +1,5 @@
 /** Decisions of the methods of a comparison: each runs over the text once more, at the ratio that it was compared at. */
-import { cutChunks, yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import { cutChunks, yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { TaskTypes } from "../../../lib/eval/task.ts";
 import type { DecidedSequence } from "../../../lib/heads/decisions.ts";
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";

@@ -1,6 +1,6 @@
 /** Tasks that read a text, in an evaluation: chunk by chunk, dense and with the method. */
 import { UsageError } from "../../../lib/errors.ts";
-import { cutChunks, DEFAULT_CONTEXT } from "../../../lib/eval/chunks.ts";
+import { cutChunks, DEFAULT_CONTEXT } from "../../../lib/eval/chunks/chunks.ts";
 import type { TextRuns } from "../../../lib/eval/items/item_summary.ts";
 import type { ChunkRecord, Filter, RunControl, Task, TaskResult } from "../../../lib/eval/task.ts";
 import type { Model } from "../../../lib/model/model.ts";

@@ -1,5 +1,5 @@
 /** One continued text, and its cost. */
-import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
 import { generateTokens, type GenerationOptions } from "../../../lib/model/generate/generate.ts";
 import type { Model } from "../../../lib/model/model.ts";

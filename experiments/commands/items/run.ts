@@ -1,6 +1,6 @@
 /** Runs the items of a plan dense and with methods, one after the other, each on disk before the next begins. */
 import { UsageError } from "../../../lib/errors.ts";
-import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { EncodedItem } from "../../../lib/eval/items/encoded_item.ts";
 import { countTokens } from "../../../lib/eval/items/item_evaluation.ts";
 import { type ItemScore, ItemScorer } from "../../../lib/eval/items/item_scorer.ts";

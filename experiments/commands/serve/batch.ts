@@ -1,6 +1,6 @@
 /** Texts that are computed together: weights are read once for the next tokens of all, with pieces of prompts between. */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { Model } from "../../../lib/model/model.ts";
 import type { ModelSequence } from "../../../lib/model/run/sequence.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";

@@ -1,6 +1,6 @@
 /** Requests of clients: bodies of OpenAI's completions and chat completions, checked field by field. */
 import { UsageError } from "../../../lib/errors.ts";
-import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { ModelConfig } from "../../../lib/model/config/config.ts";
 import { Sampler, type SamplingOptions } from "../../../lib/model/generate/sampler.ts";
 import { CHAT_ENCODING, type ChatMessage, renderChat } from "../../../lib/model/tokenizer/chat.ts";

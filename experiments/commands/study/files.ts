@@ -1,7 +1,7 @@
 /** Studies as files of other kinds, and back. */
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
-import { formatCsv } from "../../../lib/plot/reports/csv.ts";
+import { formatCsv } from "../../../lib/plot/csv.ts";
 import { nameTrials } from "../../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../../lib/plural.ts";
 import { CONDITION_NAMES, type RunConditions, type Trial } from "../../../lib/sweep/trial.ts";

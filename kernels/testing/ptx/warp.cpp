@@ -83,7 +83,7 @@ void run_active(Warp& w, const Inst& i, u32 lanes) {
   put(w, i.d, out, lanes);
 }
 
-// Fragments of m16n8k16, in 16-bit halves: row g and column pairs 2 t of lane 4 g + t; see common/cuda.h.
+// Fragments of m16n8k16, in 16-bit halves: row g and column pairs 2 t of lane 4 g + t; see common/cuda/cuda.h.
 struct Factors {
   float a[16][16], b[8][16];  // b by columns
 };

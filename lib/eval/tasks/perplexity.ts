@@ -6,8 +6,8 @@
  * empty cache and fresh filter state. The losses are those of tokens 1..context-1 of each chunk; perplexity = exp of
  * the mean of the chunks' mean losses.
  */
-import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
-import { cutChunks } from "../chunks.ts";
+import { ChunkEvaluation, type ChunkScorer } from "../chunks/chunk_evaluation.ts";
+import { cutChunks } from "../chunks/chunks.ts";
 import type { ChunkScores } from "../evaluation.ts";
 import type { EvaluatedModel } from "../language_model.ts";
 import type { TaskMeasures } from "../metrics.ts";

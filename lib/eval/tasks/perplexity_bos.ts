@@ -1,5 +1,5 @@
 /** Perplexity of disjoint chunks that each begin with BOS, also where the tokenizer adds none. */
-import { cutChunks } from "../chunks.ts";
+import { cutChunks } from "../chunks/chunks.ts";
 import type { Task } from "../task.ts";
 import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 

@@ -2,7 +2,7 @@
  * Perplexity as llama.cpp's `perplexity` tool computes it: only the second half of each chunk is scored, and each chunk
  * begins with BOS where the tokenizer adds one.
  */
-import { cutChunks } from "../chunks.ts";
+import { cutChunks } from "../chunks/chunks.ts";
 import type { Task } from "../task.ts";
 import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 

@@ -1,5 +1,5 @@
 /** Perplexity of a text as one stream: a single cache, never reset, as StreamingLLM measures it. */
-import { cutChunks } from "../chunks.ts";
+import { cutChunks } from "../chunks/chunks.ts";
 import type { Task } from "../task.ts";
 import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 

@@ -30,7 +30,7 @@ import {
   type TextTable,
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
-import { formatCsv, formatShort } from "./csv.ts";
+import { formatCsv, formatShort } from "../csv.ts";
 import { describeAsked, describeComparison } from "./verdict.ts";
 import {
   collectMethodBudgets,

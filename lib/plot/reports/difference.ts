@@ -24,7 +24,7 @@ import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatInterval } from "../plots/methods/comparison.ts";
 import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/methods/run_differences.ts";
-import { formatCsv } from "./csv.ts";
+import { formatCsv } from "../csv.ts";
 
 /** A summary of the differences of two runs, in sentences, first the main one. */
 export function describeDifference(diff: RunDifference): string[] {

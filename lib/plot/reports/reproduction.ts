@@ -19,7 +19,7 @@ import {
 import { collectComparison, plotComparison } from "../plots/methods/comparison.ts";
 import { collectLengths, plotLengths } from "../plots/methods/lengths.ts";
 import { tabulateLengths } from "./bench.ts";
-import { formatCsv, formatShort } from "./csv.ts";
+import { formatCsv, formatShort } from "../csv.ts";
 import { PAPER_LEGEND, tabulatePaper } from "./paper_table.ts";
 import { describeBest, warnOfDense } from "./verdict.ts";
 

@@ -25,7 +25,7 @@ import {
 import { plural } from "../../plural.ts";
 import { isControl, MISSED_NOTE, nameTrials } from "../trials/trial_label.ts";
 import { plotBestSoFar, progressOf } from "./best_so_far.ts";
-import { formatCsv, formatShort } from "./csv.ts";
+import { formatCsv, formatShort } from "../csv.ts";
 import { drawPanels, type Panel, panel, panelsOf } from "./panels.ts";
 import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { type Calibration, setCalibration } from "../../../../lib/methods/protocol/calibration.ts";
 import type { ModelFile } from "../../../../lib/model/open.ts";
-import { DEFAULT_CONTEXT } from "../../../../lib/eval/chunks.ts";
+import { DEFAULT_CONTEXT } from "../../../../lib/eval/chunks/chunks.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { CALIBRATION_TOKENS } from "./flags.ts";
 import { readText } from "../files.ts";

@@ -1,7 +1,7 @@
 /** A table on stdout: as wide as the terminal, or for a paper; and records as CSV. */
 import { UsageError } from "../../../../lib/errors.ts";
 import type { TextTable } from "../../../../lib/plot/figure/page.ts";
-import { formatCsv } from "../../../../lib/plot/reports/csv.ts";
+import { formatCsv } from "../../../../lib/plot/csv.ts";
 import { escapeLine } from "../../../../lib/printable.ts";
 import { expectWritableFile, writeWhole } from "../files.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";

@@ -1,6 +1,6 @@
 /** The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { cutChunks, DEFAULT_CONTEXT } from "../../../../lib/eval/chunks.ts";
+import { cutChunks, DEFAULT_CONTEXT } from "../../../../lib/eval/chunks/chunks.ts";
 import type { Task } from "../../../../lib/eval/task.ts";
 import { ownTasks } from "../../../../lib/eval/tasks/own_task.ts";
 import { findTask } from "../../../../lib/eval/tasks/mod.ts";

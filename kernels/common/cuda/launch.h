@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <type_traits>
 
-#include "check.h"
-#include "cuda_context.h"
+#include "../check.h"
+#include "context.h"
 
 namespace tkf {
 

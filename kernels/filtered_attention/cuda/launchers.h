@@ -3,7 +3,7 @@
 #pragma once
 #include <algorithm>
 
-#include "../common/launch.h"
+#include "../../common/cuda/launch.h"
 #include "prefill.cuh"
 
 namespace tkf::attention {

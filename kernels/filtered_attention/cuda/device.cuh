@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../common/cuda_context.h"
-#include "../common/reduce.cuh"
-#include "share_queries.h"
+#include "../../common/cuda/context.h"
+#include "../../common/cuda/reduce.cuh"
+#include "../share_queries.h"
 
 namespace tkf::attention {
 

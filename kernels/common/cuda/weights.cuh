@@ -4,7 +4,7 @@
 // offset(part, 0) + offset(0, r).
 // Blocks must lie at addresses divisible by ALIGN. Dense types come in whole 16 bytes, or value by value.
 #pragma once
-#include "kernels.h"
+#include "../kernels.h"
 #include "words.cuh"
 
 namespace tkf {

@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
-import type { ChunkRecord, DenseTaskResult, RunControl } from "./task.ts";
-import { fakeModel, fakePruner } from "./testing.ts";
-import { f32Data } from "../tensor.ts";
+import type { ChunkRecord, DenseTaskResult, RunControl } from "../task.ts";
+import { fakeModel, fakePruner } from "../testing.ts";
+import { f32Data } from "../../tensor.ts";
 
 const task = {
   metrics: [],

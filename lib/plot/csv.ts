@@ -1,5 +1,5 @@
 /** Records as CSV, for spreadsheets and data frames. */
-import { escapeControls } from "../../printable.ts";
+import { escapeControls } from "../printable.ts";
 
 /** A record's field that grows with the text: neither a table nor a page needs it, and the file next to them has it. */
 const LONG = "lossBlocks";

@@ -1,6 +1,6 @@
 /** How a text is cut for perplexity: disjoint chunks of one length, the tail dropped. */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { expectInstance, expectInteger } from "../errors.ts";
+import { expectInstance, expectInteger } from "../../errors.ts";
 
 /** Tokens of a chunk by default. */
 export const DEFAULT_CONTEXT = 512;

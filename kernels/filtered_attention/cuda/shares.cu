@@ -1,7 +1,7 @@
 // What queries gave to keys: their weights once more, from scores and the sums of softmaxes, and how much outputs would change
 // without each key. A few keys of many, so that each is read by a warp of its own.
 #include "launchers.h"
-#include "share_queries.h"
+#include "../share_queries.h"
 
 namespace tkf::attention {
 namespace {

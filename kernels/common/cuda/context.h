@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "context.h"
+#include "../context.h"
 #include "cuda.h"
 
 namespace tkf {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { emptyTensor, type Tensor } from "../tensor.ts";
+import { emptyTensor, type Tensor } from "../../tensor.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
 Deno.test("TensorCache keeps what fits its budget, first come, and computes the rest again", () => {

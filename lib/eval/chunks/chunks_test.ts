@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { NOT_ON_WINDOWS, unless } from "../testing.ts";
+import { NOT_ON_WINDOWS, unless } from "../../testing.ts";
 import { cutChunks, yieldToEventLoop } from "./chunks.ts";
 
 Deno.test("cutChunks() cuts disjoint chunks and drops the tail", () => {

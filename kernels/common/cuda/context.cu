@@ -1,5 +1,5 @@
 // Contexts of the CUDA library. This file alone allocates, waits and reads back: the launchers of ops only launch.
-#include "cuda_context.h"
+#include "context.h"
 
 #include <cinttypes>
 #include <cstdio>
@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "../filtered_attention/launchers.h"
-#include "../linear/cublaslt.h"
-#include "check.h"
+#include "../../filtered_attention/cuda/launchers.h"
+#include "../../linear/cublaslt.h"
+#include "../check.h"
 
 namespace tkf {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "../common/check_cache.h"
+#include "../../common/check_cache.h"
 #include "launchers.h"
 
 namespace tkf {

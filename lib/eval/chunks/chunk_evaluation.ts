@@ -1,12 +1,12 @@
 /** A text in chunks: the full model once, then any number of methods on the same chunks. */
-import { filteredLayers, type Pruner } from "../methods/protocol/pruner.ts";
-import type { Tensor } from "../tensor.ts";
-import { type ChunkScores, listScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
-import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
-import type { KeptLogits } from "./next_token.ts";
-import { tallyDrops, tallySkips } from "./skip_ratio.ts";
-import type { ChunkRecord, Filter, TaskTypes } from "./task.ts";
+import { filteredLayers, type Pruner } from "../../methods/protocol/pruner.ts";
+import type { Tensor } from "../../tensor.ts";
+import { type ChunkScores, listScores, type MeanOf, TaskEvaluation } from "../evaluation.ts";
+import type { EvaluatedModel, EvaluatedSequence } from "../language_model.ts";
+import type { TaskMeasures, UnitMetrics } from "../metrics.ts";
+import type { KeptLogits } from "../next_token.ts";
+import { tallyDrops, tallySkips } from "../skip_ratio.ts";
+import type { ChunkRecord, Filter, TaskTypes } from "../task.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
 /** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */

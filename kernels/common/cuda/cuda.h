@@ -53,7 +53,7 @@ TKF_MMA(mma_m16n8k16_f16, "f16")
 TKF_MMA(mma_m16n8k16_bf16, "bf16")
 #undef TKF_MMA
 
-// A kernel of a dependent launch (cuda_context.h) begins before the one ahead of it has ended, and waits here until all
+// A kernel of a dependent launch (context.h) begins before the one ahead of it has ended, and waits here until all
 // of those have, and their writes are seen. Then it lets the next one begin, which waits in its turn. Where it was
 // launched otherwise, nothing happens.
 __device__ __forceinline__ void wait_for_earlier_kernels() {

@@ -3,7 +3,7 @@
 //
 // Two warpgroups take 64 rows each; one warp loads key tiles ahead, two stages deep. They meet at barriers in shared
 // memory: `full` when a tile has come, `empty` when all 8 warps are done with it.
-#include "../common/hopper.h"
+#include "../../common/cuda/hopper.h"
 #include "fragments.cuh"
 #include "launchers.h"
 

@@ -1,6 +1,6 @@
 /** Keeps computed tensors for reuse while a byte budget lasts. */
-import { byteSize } from "../dtype.ts";
-import { countOf, type Tensor } from "../tensor.ts";
+import { byteSize } from "../../dtype.ts";
+import { countOf, type Tensor } from "../../tensor.ts";
 
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
 
