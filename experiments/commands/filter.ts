@@ -5,12 +5,15 @@
  */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
+import type { CacheDType } from "../../lib/dtype.ts";
 import { judgedAt } from "../../lib/filter/blocks.ts";
 import { createLayerState, createScanOutput, type ScanOutput } from "../../lib/filter/layer.ts";
 import type { LayerSpec } from "../../lib/filter/layer.ts";
 import { filterOps } from "../../lib/filter/sequence.ts";
+import { collectDecisions, type Decisions } from "../../lib/heads/decisions.ts";
 import {
   readsOf,
+  recordOptions,
   type ResolvedOptions,
   resolveOptions,
   type TokenFilterOptions,
@@ -25,9 +28,13 @@ import { judgeDump } from "../../lib/model/run/judge_dump.ts";
 import { renderPage } from "../../lib/plot/figure/page.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import { collectScoreTimeline, plotScoreTimeline } from "../../lib/plot/plots/one_run/score_timeline.ts";
+import { methodName } from "../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../lib/plural.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { DECISIONS, readDecisionsFlag } from "./cli/flags/decisions.ts";
+import { readBytes } from "./cli/files.ts";
 import { expectNoSubstitute, readMethod, tellHostRules } from "./cli/flags/method.ts";
 import { integer, number, onOff, pick, text, under } from "./cli/flags/flag.ts";
 import { NATIVE, TABLE, TEXT } from "./cli/flags/flags.ts";
@@ -205,6 +212,41 @@ function decide(
   return { layer: spec.layer, keep: kvKeep, decided, columns };
 }
 
+/** Decisions in the form of other commands: a token's id is not in a dump, and -1. */
+function listDecisions(layers: readonly Decided[], { specs, ofKeys }: Plan): Decisions {
+  const { warmup, recent, block, numKvHeads } = specs[0]!, count = layers[0]!.keep.length;
+  const each = <T>(valueOf: (layer: Decided) => T) => new Map(layers.map((layer, i) => [i, valueOf(layer)]));
+  const keep = each(({ keep }) => Uint8Array.from(keep));
+  const kvEnds = each(({ columns: { kvKeep, decidedAt } }) => [
+    Int32Array.from(kvKeep ?? [], (kept, t) => kept === 0 ? decidedAt![t]! : count),
+  ]);
+  const sequence = {
+    ids: new Int32Array(count).fill(-1),
+    ...(ofKeys ? { keep: new Map(), kvEnds } : { keep, kvEnds: new Map() }),
+  };
+  const scores = layers.map(({ columns }, i) =>
+    [`${Number(ofKeys)} ${i} 0`, columns.redundancy!.map((score) => score ?? NaN)] as const
+  );
+  const decisions = collectDecisions(
+    { numLayers: layers.length, numKvHeads },
+    { spans: { warmup, recent, block }, skipped: { cached: false } },
+    [sequence],
+    { scores: () => new Map(scores), ranksOf: () => ({ scores: [], at: [] }) },
+  );
+  return { ...decisions, layer: decisions.layer.map((i) => layers[i]!.layer) };
+}
+
+async function keepDecisions(layers: readonly Decided[], plan: Plan): Promise<void> {
+  const { decisionsPath, dumps, method, name, sha256, specs } = plan;
+  if (decisionsPath === undefined) return;
+  const { numKvHeads, headDim } = specs[0]!, { dtype } = dumps[0]!.keys;
+  const { writeDecisions } = await import("./heads/decisions_file.ts");
+  const file = { name, sha256, config: { numLayers: layers.length, numKvHeads, headDim } };
+  await writeDecisions(decisionsPath, { file, cacheDType: dtype as CacheDType }, [
+    { name: methodName(recordOptions(method)), options: method, decisions: listDecisions(layers, plan) },
+  ]);
+}
+
 type Row = { readonly [name: string]: number | null };
 
 /** A row per layer. */
@@ -273,8 +315,8 @@ async function readFlags({ values }: Asked) {
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
   const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
   const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
-  const path = textOf(values, "kv");
-  return { request, method, skipRatio, layer, tokens, all, ofKeys, hints, path };
+  const path = textOf(values, "kv"), decisionsPath = readDecisionsFlag(values, [method]);
+  return { decisionsPath, request, method, skipRatio, layer, tokens, all, ofKeys, hints, path };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -286,16 +328,20 @@ async function plan(flags: Flags, { progress }: Asked) {
   const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? layer ?? 0));
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, [method]);
-  return { ...flags, dumps, specs, backend, name: path.split(/[/\\]/).at(-1)! };
+  const digest = flags.decisionsPath === undefined ? "" : await sha256(await readBytes(path));
+  return { ...flags, dumps, specs, backend, name: path.split(/[/\\]/).at(-1)!, sha256: digest };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
-function work({ dumps, specs, tokens, backend, ofKeys }: Plan, { progress }: Asked): Decided[] {
-  return dumps.map((dump, i) => {
+async function work(plan: Plan, { progress }: Asked): Promise<Decided[]> {
+  const { dumps, specs, tokens, backend, ofKeys } = plan;
+  const layers = dumps.map((dump, i) => {
     progress.bar(i / dumps.length, `${i}/${dumps.length} layers`);
     return decide(dump, specs[i]!, tokens, backend, ofKeys);
   });
+  await keepDecisions(layers, plan);
+  return layers;
 }
 
 /** Columns of the dump's only layer, or of each layer. */
@@ -356,6 +402,7 @@ keys and values are evicted, and when. --out keeps filter.json and a page of sco
       out: text("DIR", "folder for results (none)"),
       all: onOff("print every token"),
     }),
+    ...DECISIONS,
     ...TABLE,
   },
   permissions: "-RWE --allow-ffi --allow-run",

@@ -66,7 +66,7 @@ export const DECIDED_TIMES = ["decidedAt", "evictedAt"] as const;
  */
 export function collectDecisions(
   { numLayers, numKvHeads }: Pick<FilterShape, "numLayers" | "numKvHeads">,
-  pruner: Pruner | undefined,
+  pruner: Pick<Pruner, "spans" | "skipped" | "keySide" | "prepare"> | undefined,
   sequences: readonly DecidedSequence[],
   recorder?: ScoreSource,
 ): Decisions {

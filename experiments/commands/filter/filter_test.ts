@@ -82,6 +82,40 @@ Deno.test("filter --side key says whose key and value go, and when", () =>
     assertEquals([Number(decided), Math.round(Number(dropped) / 91 * 4)], [91, 1]); // 16 to 106
   }));
 
+Deno.test("filter --decisions: rows of the file are those reported, of each layer and KV head", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/two.safetensors`, shape = [T, H, D];
+    const tensors = [3, 7].flatMap((layer) =>
+      ["keys", "values"].map((name, i) =>
+        [`${name}.${layer}`, hostTensor("f32", shape, makeRows(layer + i))] as const
+      )
+    );
+    Deno.writeFileSync(path, writeSafetensors(new Map(tensors)));
+    const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--method", "mean"];
+    for (const side of ["query", "key"]) {
+      const file = `${folder}/rows.json`;
+      const own = await filter("--kv", path, "--side", side, ...sizes, "--decisions", file);
+      const { columns, numKvHeads, cacheDType } = JSON.parse(Deno.readTextFileSync(file));
+      assertEquals([numKvHeads, cacheDType, columns.layer.length], [H, "f32", 2 * H * T]);
+      const layers = own.layers as unknown as (Rows & { readonly layer: number })[];
+      const expected = layers.flatMap((rows) => [rows, rows]); // a layer's heads decide as one
+      const columnOf = (name: string) => expected.flatMap((rows) => rows[name]!);
+      assertEquals(columns.layer, expected.flatMap(({ layer }) => Array(T).fill(layer)));
+      if (side === "query") {
+        assertEquals(columns.skipped, columnOf("keep").map((keep) => keep === 0));
+        continue;
+      }
+      const gone = columnOf("kvKeep").map((keep) => keep === 0), at = columnOf("decidedAt");
+      assertEquals(columns.evictedAt, gone.map((is, i) => is ? at[i] : null));
+      assertEquals(columns.decidedAt, at.map((start, i) => i % T < 16 ? null : start));
+      // The bytes of what is left, from the file alone, are those of what the command reports.
+      const left = columns.evictedAt.filter((end: number | null) => end === null).length * 2 * D * 4;
+      const { stdout } = await runTask("filter", "--kv", path, "--side", side, ...sizes, "--quiet");
+      const [, evicted] = stdout.match(/^Evicted keys and values of (\d+) of/m)!;
+      assertEquals(left, (2 * T - Number(evicted)) * H * 2 * D * 4);
+    }
+  }));
+
 Deno.test("filter refuses a side that a dump does not tell, or both at once", () =>
   withFolder(async (folder) => {
     const path = writeDump(folder, "f32");

@@ -17,7 +17,9 @@ export interface MethodDecisions {
 
 /** The run that decisions are of. */
 interface DecidedRun {
-  readonly file: Pick<ModelFile, "name" | "sha256" | "config">;
+  readonly file: Pick<ModelFile, "name" | "sha256"> & {
+    readonly config: Pick<ModelFile["config"], "numLayers" | "numKvHeads" | "headDim">;
+  };
   readonly cacheDType: CacheDType;
 }
 
