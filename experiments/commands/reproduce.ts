@@ -3,6 +3,7 @@
  *
  * A recipe is data (`reproduce/recipes/`); its parts are comparisons of one study. See `deno task reproduce --help`.
  */
+import { UsageError } from "../../lib/errors.ts";
 import { plural } from "../../lib/plural.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import { PAPER_LEGEND } from "../../lib/plot/reports/paper_table.ts";
@@ -20,7 +21,7 @@ import { textOf } from "./cli/flags/parse.ts";
 import { withFiles } from "./cli/flags/rule.ts";
 import { writeCard } from "./cli/output/model_card.ts";
 import { type Command, RUNS_MODEL } from "./cli/command.ts";
-import { runCommand } from "./cli/task.ts";
+import { explainError, runCommand } from "./cli/task.ts";
 import { loadConnection, loadSubmit, readQueue } from "./queue/load.ts";
 import { type Asked, singleCommand } from "./run.ts";
 import { studyCommand } from "./run_study.ts";
@@ -39,17 +40,23 @@ filter comes first: over 1% from the published number of the same protocol ends 
 what would be fetched and run, with memory and time. Ctrl-C keeps finished work; --resume continues.
 
 Recipes: quick (tiny, built-in text and made items, a minute), study (small models), paper (7 to 13 billion
-parameters, a GPU), or a .json file of the same form.`,
+parameters, a GPU), or a .json file of the same form. A bundle (FILE.zip) is a finished run to be repeated:
+its numbers are compared, and the exit code is 1 where one differs. Only the model's flags, --data, --out and
+--resume apply to it. Its rules and tasks are code, which runs with this command's rights.`,
   examples: [
     "quick",
     "paper --model meta-llama/Llama-2-7b-hf --backend cuda --cache-dtype bf16 --plan",
     "study --data DIR --jobs 2 --out results/study",
+    "run.zip --out results/again",
   ],
   permissions: `${RUNS_MODEL},hostname`,
   prepare: withFiles,
 };
 
 async function readFlags({ values }: Asked) {
+  if (values.has("gflops") && !values.has("plan")) {
+    throw new UsageError("Cannot use --gflops without --plan: a run takes the time that it takes");
+  }
   const request = readBackend(values), recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
   return { request, recipe, jobs: readJobs(values) ?? 1, address: await readQueue(values) };
 }
@@ -112,7 +119,15 @@ const planned = singleCommand({
   read: readFlags,
   columns: () => tabulateEstimate({ parts: [] }).columns,
   plan: ({ request, recipe }: Flags, asked: Asked) =>
-    estimateRecipe(recipe, asked, () => openBackend(request, asked.progress)),
+    estimateRecipe(recipe, asked, async () => {
+      try {
+        return await openBackend(request, asked.progress);
+      } catch (error) {
+        const line = explainError(error);
+        if (request.choice !== "cuda" || line === undefined) throw error;
+        throw new UsageError(`${line} (a plan needs no GPU: add --gflops, as in --gflops h100)`);
+      }
+    }),
   work: (estimate) => estimate,
   file: "plan.json",
   json: (estimate) => JSON.stringify(estimate, null, 2),
@@ -123,10 +138,15 @@ const planned = singleCommand({
   }),
 });
 
-/** Runs a recipe, or only plans it. */
+/** Runs a recipe, or only plans it; or repeats a bundle. */
 export const command: Command = {
   ...run,
-  main: (args) => (args.includes("--plan") ? planned : run).main(args),
+  async main(args) {
+    if (!args.some((arg) => arg.endsWith(".zip"))) {
+      return await (args.includes("--plan") ? planned : run).main(args);
+    }
+    return await (await import("./bundle/repeat.ts")).repetition.main(args);
+  },
 };
 
 if (import.meta.main) await runCommand(command);

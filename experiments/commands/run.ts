@@ -74,19 +74,27 @@ export async function readCommandLine(
   return { values, words, progress, named: undefined };
 }
 
-/** Writes the files of a result. @returns A line that names the report. */
+/** Files of a result that were written. */
+interface Written {
+  /** A line that names the report. */
+  readonly place: string;
+  /** Their names; the last one is the result. */
+  readonly names: readonly string[];
+}
+
+/** Writes the files of a result. */
 export async function writeResult<F, P, R>(
   command: TableCommand<F, P, R>,
   folder: string,
   result: R,
   plan: P,
-): Promise<string> {
+): Promise<Written> {
   const pages = await command.pages?.(result, plan) ?? {}, file = `${command.json(result, plan)}\n`;
-  for (const [name, content] of Object.entries({ ...pages, [command.file]: file })) {
-    await writeWhole(`${folder}/${name}`, content);
-  }
-  const report = Object.keys(pages).find((name) => name.endsWith(".html"));
-  return report === undefined ? `Results: ${folder}/${command.file}` : `Report: ${folder}/${report}`;
+  const files = { ...pages, [command.file]: file }, names = Object.keys(files);
+  for (const [name, content] of Object.entries(files)) await writeWhole(`${folder}/${name}`, content);
+  const report = names.find((name) => name.endsWith(".html"));
+  const place = report === undefined ? `Results: ${folder}/${command.file}` : `Report: ${folder}/${report}`;
+  return { place, names };
 }
 
 /** Prints the table of a result, and the line that names its report. */
@@ -129,8 +137,8 @@ export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Command
       const result = await command.work(plan, asked);
       progress.clear();
       if (folder !== undefined) makeFolder(folder);
-      const place = folder && await writeResult(command, folder, result, plan);
-      await printResult(command, table, result, plan, place);
+      const written = folder === undefined ? undefined : await writeResult(command, folder, result, plan);
+      await printResult(command, table, result, plan, written?.place);
       return EXIT.ok;
     },
   };

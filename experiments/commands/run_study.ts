@@ -52,6 +52,9 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     const flags = await command.read(before), table = readTable(values, command.columns(flags));
     const destination = readDestination(values, command.grows ? undefined : command.file),
       asked = { ...before, named: destination.named };
+    const bundle = values.has("bundle")
+      ? await (await import("./bundle/pack.ts")).openBundle(command, args, values)
+      : undefined;
     const plan = await command.plan(flags, asked);
     // Listens before the first line is out: a reader of that line may stop the command.
     using interrupt = new Interrupt();
@@ -66,7 +69,9 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     if (!command.sharesWork) await giveUp("run", "net");
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
-      const { place, failure } = await saveResults(() => writeResult(command, folder, result, plan));
+      const { saved, failure } = await saveResults(() => writeResult(command, folder, result, plan));
+      const bundled = saved && await bundle?.close(folder, saved.names, store.conditions);
+      const place = saved && [saved.place, ...bundled === undefined ? [] : [bundled]].join("\n");
       progress.clear();
       if (place !== undefined && command.dropsStudy) removeStudy(store);
       await command.ended?.(plan, place);

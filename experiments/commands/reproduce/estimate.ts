@@ -11,17 +11,19 @@ import { createWeights } from "../../../lib/model/load_weights.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { tabulate, type TextTable } from "../../../lib/plot/figure/page.ts";
 import type { NamedMethod } from "../../../lib/sweep/compare/compared_methods.ts";
+import { plural } from "../../../lib/plural.ts";
+import { showFraction } from "../../../lib/sweep/budgets.ts";
 import { countOf } from "../../../lib/tensor.ts";
 import { exists, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
-import { formatDuration } from "../cli/output/progress.ts";
 import { formatBytes, readDType } from "../cli/machine/model.ts";
 import type { Asked } from "../run.ts";
 import { readMethods } from "../compare.ts";
 import { describeText } from "./data.ts";
 import { dataOf, flagsOfPart } from "./parts.ts";
 import { findProtocol, listBatches, type Protocol, readKnownModels, type Recipe } from "./recipe.ts";
-import { measureSpeed } from "./speed.ts";
+import cards from "./cards.json" with { type: "json" };
+import { measureSpeed, type Speed, speedAt } from "./speed.ts";
 import { countWork, flopsOf, type Sequences, type Workload } from "./workload.ts";
 
 /** Sizes of unavailable data: tokens of WikiText-2's test text by LLaMA-2's tokenizer, of an item and of its answers; items. */
@@ -33,6 +35,18 @@ const LENGTH_TURNS = 4;
 /** Element type of the weights on the hub. */
 const HUB_DTYPE: DType = "bf16";
 
+/** Parts that a plan names as those that take most of the time. */
+const DEAREST = 3;
+/** How often the speed is measured. */
+const TIMINGS = 3;
+/** Fractions of a card's peak: an assumption, since no card has been timed. */
+const OF_PEAK = [0.05, 0.4] as const;
+
+/** The least and the most of several estimates. */
+type Range = readonly [least: number, most: number];
+
+const rangeOf = (values: readonly number[]): Range => [Math.min(...values), Math.max(...values)];
+
 /** A part of a recipe as it is planned. */
 interface EstimatedPart {
   readonly protocol: string;
@@ -40,7 +54,9 @@ interface EstimatedPart {
   readonly data: string;
   readonly runs: number;
   readonly tokens: number;
-  readonly hours: number;
+  readonly hours: Range;
+  /** Fraction of the time of all parts. */
+  readonly share: number;
 }
 
 type Estimate = Awaited<ReturnType<typeof estimateRecipe>>;
@@ -70,6 +86,27 @@ export async function readSizes(name: string): Promise<Sizes> {
   throw new UsageError(`Cannot plan for model "${name}": its sizes are not known here, expected its folder`);
 }
 
+/** Speeds that `--gflops` gives, and in words where they are from. @throws {UsageError} If it names none. */
+function readRates(
+  values: FlagValues,
+): { readonly rates: readonly number[]; readonly from: string } | undefined {
+  const given = textOf(values, "gflops");
+  if (given === undefined) return undefined;
+  const card = Object.entries(cards).find(([name]) => name === given.toLowerCase())?.[1];
+  if (card !== undefined) {
+    const { name, teraflops } = card, [low, high] = OF_PEAK.map((share) => `${100 * share}`);
+    const from =
+      `${low} to ${high}% of the peak of one ${name} in bf16: an assumption, these kernels were not timed on it`;
+    return { rates: OF_PEAK.map((share) => share * teraflops * 1e12), from };
+  }
+  if (Number(given) > 0 && Number.isFinite(Number(given))) {
+    return { rates: [Number(given) * 1e9], from: "as asked for" };
+  }
+  throw new UsageError(
+    `Cannot use --gflops ${given}: expected a number of GFLOP/s, or one of ${Object.keys(cards).join(", ")}`,
+  );
+}
+
 /** Plans a recipe. @throws {UsageError} If its methods or model are not known. */
 export async function estimateRecipe(
   recipe: Recipe,
@@ -80,13 +117,23 @@ export async function estimateRecipe(
   const name = textOf(values, "model") ?? recipe.model, { config, weights } = await readSizes(name);
   const asked = readDType(textOf(values, "dtype")),
     dtype = asked ?? (weights && typeOf(weights)) ?? HUB_DTYPE;
-  const backend = await open(),
-    data = dataOf(values),
-    cacheDType = (textOf(values, "cache-dtype") ?? "f32") as CacheDType;
-  const speed = measure(backend, config, dtype, cacheDType);
-  const secondsOf = ({ length, layers, logits }: Workload) =>
-    layers * speed.layer(length) + logits * speed.logits;
-  const parts: EstimatedPart[] = [], works: ReturnType<typeof countWork>[] = [];
+  const given = readRates(values), data = dataOf(values);
+  const cacheDType = (textOf(values, "cache-dtype") ?? "f32") as CacheDType;
+  const backend = given === undefined ? await open() : undefined;
+  const speeds: readonly Speed[] = backend === undefined
+    ? given!.rates.map((rate) => speedAt(config, rate))
+    : Array.from({ length: TIMINGS }, () => measure(backend, config, dtype, cacheDType));
+  /** Seconds of works by each speed. */
+  const secondsOf = (...works: readonly Workload[]) =>
+    speeds.map((speed) =>
+      works.reduce(
+        (sum, { length, layers, logits }) => sum + layers * speed.layer(length) + logits * speed.logits,
+        0,
+      )
+    );
+  const hoursOf = (...works: readonly Workload[]) =>
+    rangeOf(secondsOf(...works).map((seconds) => seconds / 3600));
+  const parts: Omit<EstimatedPart, "share">[] = [], works: ReturnType<typeof countWork>[] = [];
   let lengths: Workload[] = [];
   for (const protocol of Object.keys(recipe.parts)) {
     const own = findProtocol(recipe.published, protocol)!, flags = flagsOfPart(recipe, protocol, own, values);
@@ -99,16 +146,17 @@ export async function estimateRecipe(
     parts.push({
       ...{ protocol, label: own.label, runs: 1 + methods.length, tokens: sequences.count * sequences.length },
       data: describeData(own.task!, own.data, data),
-      hours: secondsOf(work) / 3600,
+      hours: hoursOf(work),
     });
   }
   const known = await findKnown(name),
     longest = Math.max(...works.map(({ length }) => length), ...recipe.lengths);
   const layerFlops = works.reduce((sum, work) => sum + flopsOf(config, work), 0);
-  const seconds = works.reduce((sum, work) => sum + secondsOf(work), 0);
+  const mostHours = parts.reduce((sum, { hours }) => sum + hours[1], 0);
   return {
-    ...{ recipe: `${recipe.name}, version ${recipe.version}`, model: name, parts },
-    hours: (seconds + lengths.reduce((sum, work) => sum + secondsOf(work), 0)) / 3600,
+    ...{ recipe: `${recipe.name}, version ${recipe.version}`, model: name },
+    parts: parts.map((part): EstimatedPart => ({ ...part, share: part.hours[1] / mostHours })),
+    hours: hoursOf(...works, ...lengths),
     weightBytes: weights !== undefined && asked === undefined ? weights.bytes : countBytes(config, dtype),
     cacheBytes: 2 * config.numLayers * config.numKvHeads * config.headDim * longest *
       DTYPES[cacheDType].blockBytes,
@@ -116,9 +164,9 @@ export async function estimateRecipe(
     workBytes: PROGRAM_BYTES + Math.max(...works.map(({ keptBytes }) => keptBytes)) +
       countActivations(config, longest),
     isGated: known?.gated === true,
-    /** From which hours are estimated; measured on the backend. */
-    flopsPerSecond: layerFlops / seconds,
-    backend: backend.description,
+    /** From which hours are estimated. */
+    flopsPerSecond: rangeOf(secondsOf(...works).map((seconds) => layerFlops / seconds)),
+    from: given?.from ?? `${TIMINGS} timings of one layer of these sizes (${backend!.description})`,
   };
 }
 
@@ -187,7 +235,24 @@ function describeData(task: string, text: string | undefined, folder: string): s
   return items.hub === undefined ? items.file : `${items.hub.repository}@${items.hub.revision.slice(0, 7)}`;
 }
 
-const shown = (hours: number) => formatDuration(3.6e6 * hours);
+const UNITS = [["years", 8766], ["days", 24], ["hours", 1], ["minutes", 1 / 60], [
+  "seconds",
+  1 / 3600,
+]] as const;
+
+/** A range in two digits, each divided by a unit. */
+function showRange([least, most]: Range, unit: number): string {
+  const [low, high] = [least, most].map((value) =>
+    Number((value / unit).toPrecision(2)).toLocaleString("en")
+  );
+  return low === high ? high! : `${low} to ${high}`;
+}
+
+/** Hours in the largest unit that they have several of: `3.1 to 4.2 days`. */
+export function showHours(hours: Range): string {
+  const [name, unit] = UNITS.find(([, unit]) => hours[1] >= 2 * unit) ?? UNITS.at(-1)!;
+  return `${showRange(hours, unit)} ${name}`;
+}
 
 export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable =>
   tabulate(parts, [
@@ -199,20 +264,23 @@ export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable 
       "of a run, estimated where the data are not here",
       ({ tokens }) => tokens.toLocaleString("en"),
     ],
-    ["time", "of all runs", ({ hours }) => shown(hours)],
+    ["time", "of all runs", ({ hours }) => showHours(hours)],
+    ["share", "of the time of all parts", ({ share }) => showFraction(share)],
   ]);
 
 /** An estimate as lines of text. */
 export function describeEstimate(estimate: Estimate): string[] {
-  const { hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, backend, model, recipe, isGated } =
+  const { parts, hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, from, model, recipe, isGated } =
     estimate;
-  const rate = `${(flopsPerSecond / 1e9).toFixed(0)} GFLOP/s`;
+  const dearest = parts.toSorted((a, b) => b.share - a.share).slice(0, DEAREST)
+    .map(({ label, share, runs }) => `${label} (${showFraction(share)}, ${plural(runs, "run")})`).join(", ");
   const [weights, cache, work] = [weightBytes, cacheBytes, workBytes].map(formatBytes);
   return [
-    `Recipe ${recipe}, on ${model}: about ${
-      shown(hours)
-    } on this machine. An estimate from one layer of these sizes, ` +
-    `timed just now at ${rate} (${backend}); methods that skip much take less, matching and calibration more.`,
+    `Recipe ${recipe}, on ${model}: about ${showHours(hours)} at ${
+      showRange(flopsPerSecond, 1e9)
+    } GFLOP/s, by ` +
+    `${from}. Methods that skip much take less, matching and calibration more.`,
+    `Most of the time: ${dearest}. --items and --tokens shorten a part, --methods and --ratios leave runs out.`,
     `Memory: about ${formatBytes(weightBytes + cacheBytes + workBytes)}: ${weights} of weights, ` +
     `${cache} of keys and values at the longest context, and ${work} to work with (--memory).`,
     ...(isGated

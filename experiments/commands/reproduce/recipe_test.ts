@@ -1,8 +1,16 @@
 /** Tests the data of recipes, and plans of every model without its weights. */
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import type { Backend, Product } from "../../../lib/backend.ts";
 import { windowPairs } from "../../../lib/cost.ts";
+import { UsageError } from "../../../lib/errors.ts";
 import { findTask, readBuiltinText } from "../../../lib/eval/mod.ts";
 import { loadModel, readConfigText } from "../../../lib/model/mod.ts";
 import { tabulateReproduction } from "../../../lib/plot/mod.ts";
@@ -15,7 +23,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { countOf, type Tensor } from "../../../lib/tensor.ts";
 import { Progress } from "../cli/output/progress.ts";
-import { describeEstimate, estimateRecipe, readSizes } from "./estimate.ts";
+import { describeEstimate, estimateRecipe, readSizes, showHours } from "./estimate.ts";
 import { measureSpeed, type Speed } from "./speed.ts";
 import { countWork, flopsOf, layerFlops, type Sequences } from "./workload.ts";
 import {
@@ -138,7 +146,7 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
     // The file of "tiny" is here, in another type.
     const bytes = name === "tiny" ? 8.5 / 8 : 2;
     assertAlmostEquals(plan.weightBytes / bytes / 1e9, billions, 0.003 * billions, name);
-    assert(plan.parts.every(({ hours }) => hours > 0));
+    assert(plan.parts.every(({ hours: [least, most] }) => least > 0 && least === most));
     assertEquals(plan.parts[0]!.runs, 77);
     assert(describeEstimate(plan).every((line) => line !== ""));
   }
@@ -152,7 +160,48 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
   // Lengths are measured after the parts: twelve rows, four times, 32 layers; of 8 sequences up to the longest one.
   const all = recipe.lengths.reduce((a, b) => a + b) + 8 * (128 + 512);
   const lengths = 12 * 4 * 32 * all * 1e-6 / 3600;
-  assertAlmostEquals(hours, lengths + parts.reduce((sum, { hours }) => sum + hours, 0), 1e-9);
+  assertAlmostEquals(hours[1], lengths + parts.reduce((sum, { hours }) => sum + hours[1], 0), 1e-9);
+  assertAlmostEquals(parts.reduce((sum, { share }) => sum + share, 0), 1, 1e-9);
+});
+
+Deno.test("a plan is a range of timings, or of a card that is not there, and names its dearest parts", async () => {
+  const recipe = await readRecipe("paper"), parts = { "wikitext2-128": {}, "piqa": { "filter-from": "25%" } };
+  let timings = 0;
+  const planOf = (...flags: [string, string][]) =>
+    estimateRecipe(
+      { ...recipe, parts, lengths: [] },
+      { values: new Map([["model", ["LLaMA-2-7B"]], ...flags.map(([k, v]) => [k, [v]] as const)]), progress },
+      () => Promise.resolve({ description: "none" } as Backend),
+      () => {
+        const slowness = ++timings;
+        return { layer: (tokens) => 1e-6 * tokens * slowness, logits: 0 };
+      },
+    );
+  const progress = new Progress(undefined), timed = await planOf();
+  assert(timed.hours[0] < timed.hours[1] && timed.flopsPerSecond[0] < timed.flopsPerSecond[1]);
+  assertStringIncludes(describeEstimate(timed)[0]!, "by 3 timings of one layer of these sizes (none)");
+  timings = 0;
+  const h100 = await planOf(["gflops", "h100"]), a100 = await planOf(["gflops", "A100"]);
+  assertEquals(timings, 0);
+  assertAlmostEquals(h100.hours[1] / h100.hours[0], 8, 1e-9);
+  assertAlmostEquals(a100.hours[0] / h100.hours[0], 989 / 312, 1e-9);
+  const [first, dearest] = describeEstimate(h100);
+  assertMatch(
+    first!,
+    /: about [\d.]+ to [\d.]+ (hours|days) at 49,000 to 400,000 GFLOP\/s, by 5 to 40% of the peak of/,
+  );
+  const most = h100.parts.toSorted((a, b) => b.share - a.share)[0]!;
+  assertStringIncludes(dearest!, `Most of the time: ${most.label} (`);
+  const asked = await planOf(["gflops", "1000"]);
+  assertEquals(asked.hours[0], asked.hours[1]);
+  assertAlmostEquals(asked.hours[0], h100.hours[0] * 0.4 * 989, 1e-6 * asked.hours[0]);
+  await assertRejects(() => planOf(["gflops", "toaster"]), UsageError, "or one of l4, a10");
+  assertEquals(
+    [[0, 1 / 3600], [0.4, 0.5], [30, 47.4], [100, 200], [17000, 70000]].map((hours) =>
+      showHours(hours as never)
+    ),
+    ["0 to 1 seconds", "24 to 30 minutes", "30 to 47 hours", "4.2 to 8.3 days", "1.9 to 8 years"],
+  );
 });
 
 Deno.test("the speed of a model's sizes is measured for each type of weights, and scaled to longer sequences", async () => {

@@ -348,6 +348,17 @@ Deno.test("reproduce --plan reads sizes from a config.json alone, and writes not
     assertStringIncludes(stdout, `${folder}/piqa.jsonl`);
     assertStringIncludes(stdout.replaceAll(/\s+/g, " "), "13.5 GB of weights, 4.3 GB of keys and values");
     assertEquals([listFolder(`${folder}/plan`), listFolder(folder)], [["plan.json"], ["model", "plan"]]);
+    // For a GPU that is not there, nothing is opened or timed.
+    const ofCard = ["--backend", "cuda", "--cache-dtype", "bf16", "--gflops", "h100"];
+    const planned = await runTask("reproduce", ...args.slice(0, 6), ...ofCard);
+    assertEquals([planned.code, planned.stderr], [0, ""]);
+    assertStringIncludes(
+      planned.stdout.replaceAll(/\s+/g, " "),
+      "peak of one H100 SXM in bf16: an assumption",
+    );
+    const alone = await runTask("reproduce", "paper", "--gflops", "h100", "--quiet");
+    assertEquals([alone.code, alone.stdout], [2, ""]);
+    assertStringIncludes(alone.stderr, "Cannot use --gflops without --plan");
     const unknown = await runTask("reproduce", "paper", "--model", "own/model", "--plan", "--quiet");
     assertEquals([unknown.code, unknown.stdout], [2, ""]);
     assertStringIncludes(unknown.stderr, 'Cannot plan for model "own/model": its sizes are not known here');

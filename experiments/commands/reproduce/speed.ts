@@ -25,6 +25,12 @@ export interface Speed {
   readonly logits: number;
 }
 
+/** The speed of a model's sizes where all operations take the same time. */
+export const speedAt = (config: ModelConfig, flopsPerSecond: number): Speed => ({
+  layer: (tokens) => layerFlops(config, tokens) / flopsPerSecond,
+  logits: outputFlops(config, 1) / flopsPerSecond,
+});
+
 function fill(dtype: DType, shape: readonly number[]): HostTensor {
   const bytes = new Uint8Array(byteSize(dtype, countOf(shape))).fill(FILL), { buffer } = bytes;
   const data = dtype === "f32"

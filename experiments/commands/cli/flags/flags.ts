@@ -97,6 +97,11 @@ export const QUIET = under("Results", rarely({ quiet: onOff("no progress on stde
 export const STUDY = under("Results", {
   out: text("DIR", "folder for results (results/<time>)"),
   resume: optional("[DIR]", "continue the interrupted run in DIR, or in --out"),
+  bundle: text(
+    "FILE.zip",
+    "keep all in one file, with which another machine repeats the run: command line, versions, digests, rules, tasks, " +
+      "text, results and report",
+  ),
 }) satisfies Flags;
 
 /** Limits of work that several methods share. */

@@ -33,7 +33,7 @@ const WHOLE: ReadonlySet<FlagKind> = new Set(["optional text", "ratios file"]);
  * Joins a flag with its value, and adds a value that was left out. Otherwise the parser would take some values for
  * flags (`--theta -0.5`) or words (`--study ""`).
  */
-function joinValues(
+export function joinValues(
   args: readonly string[],
   flags: { readonly [name: string]: Pick<Flag, "kind"> | undefined },
 ): string[] {

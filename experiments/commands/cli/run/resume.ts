@@ -129,7 +129,7 @@ export function resumeCommand(name: string, args: readonly string[], folder: str
 }
 
 /** An argument as a shell takes it; one with control characters as bash and zsh do, once they are written out. */
-function quoteArgument(arg: string): string {
+export function quoteArgument(arg: string): string {
   if (/^[\w./=,+-]+$/.test(arg)) return arg;
   if (escapeControls(arg) !== arg) return `$'${arg.replaceAll(/[\\']/g, "\\$&")}'`;
   return `'${arg.replaceAll("'", "'\\''")}'`;
@@ -182,14 +182,14 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
 /**
  * Writes the results of a run. Its work is kept until they are written.
  *
- * @param save Writes them, and returns a line that names the report.
- * @returns That line, or the reason why they could not be written.
+ * @param save Writes them, and returns what it wrote.
+ * @returns That, or the reason why they could not be written.
  */
-export async function saveResults(
-  save: () => Promise<string>,
-): Promise<{ readonly place?: string; readonly failure?: string }> {
+export async function saveResults<T>(
+  save: () => Promise<T>,
+): Promise<{ readonly saved?: T; readonly failure?: string }> {
   try {
-    return { place: await save() };
+    return { saved: await save() };
   } catch (error) {
     const failure = explainError(error);
     if (failure === undefined) throw error;
