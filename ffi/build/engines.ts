@@ -4,8 +4,11 @@ import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";
 
 const EMBED_URL = new URL("../embed/", import.meta.url);
-/** The C header, and examples in C and Python. */
-const FILES = ["tokenfilter_filter.h", "filter.c", "filter.py", "transformers_filter.py"];
+/** The C header, examples in C and Python, and what makes a wheel of these and the library. */
+const FILES = [
+  ...["tokenfilter_filter.h", "filter.c", "filter.py", "transformers_filter.py"],
+  ...["pyproject.toml", "setup.py"],
+];
 
 /** Makes the folder, before anything long is begun. @throws {UsageError} If it takes no files. */
 export async function prepareOut(folder: string): Promise<void> {

@@ -1,5 +1,5 @@
 /** The filter in other engines: the C header and the examples of ffi/embed decide as the filter itself does. */
-import { assert, assertEquals, assertLess } from "@std/assert";
+import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
 import { run } from "../build/command.ts";
 import { specArgs } from "../filter.ts";
 import { openCpuLibrary, text } from "../library/library.ts";
@@ -170,8 +170,8 @@ Deno.test({
     "filter.py decides alike for every float type and memory order, and refuses the rest",
   ),
   fn: () =>
-    withKit((folder) =>
-      runPython(
+    withKit(async (folder) => {
+      await runPython(
         "-c",
         `import sys
 sys.path.insert(0, ${JSON.stringify(folder)})
@@ -211,8 +211,41 @@ else:
     assert False, "no error for an unknown option"
 library.close()
 `,
-      )
-    ),
+      );
+    }),
+});
+
+Deno.test({
+  ...unless(
+    lackOfPython(["numpy", "pip", "setuptools"]),
+    "a wheel of the folder is for this platform alone, and decides where nothing else lies",
+  ),
+  fn: () =>
+    withKit(async (folder) => {
+      const pip = ["-m", "pip", "--disable-pip-version-check", "--no-input"],
+        local = ["--no-deps", "--no-index"];
+      await runPython(...pip, "wheel", "--no-build-isolation", ...local, "-w", `${folder}/wheels`, folder);
+      const wheels = Array.from(Deno.readDirSync(`${folder}/wheels`), ({ name }) => name);
+      const [, version] = header.match(/#define TKF_FILTER_VERSION "(.*?)"/)!;
+      assertEquals(wheels.length, 1);
+      assertMatch(wheels[0]!, new RegExp(`^tokenfilter-${version}-py3-none-(linux|macosx|win)\\w+\\.whl$`));
+      const target = `${folder}/installed`;
+      await runPython(...pip, "install", ...local, "--target", target, `${folder}/wheels/${wheels[0]}`);
+      await runPython(
+        "-c",
+        `import sys
+sys.path.insert(0, ${JSON.stringify(target)})
+import numpy as np
+from tokenfilter.filter import Layer, Library, find_library, make_spec
+assert find_library().startswith(${JSON.stringify(target)}), find_library()
+library = Library()
+keys, values = np.random.default_rng(0).normal(size=(2, 96, 3, 8))
+keep, _ = Layer(library, make_spec(3, 8, layer=1, skip_ratio=0.5)).decide(keys, values)
+assert 0 < keep.sum() < len(keep)
+library.close()
+`,
+      );
+    }),
 });
 
 Deno.test(`filter.c and filter.py decide 100 ${AGREE}`, () => compareExamples(5));

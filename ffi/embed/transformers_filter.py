@@ -19,8 +19,12 @@ import sys
 import numpy as np
 import torch
 import transformers
-from filter import Layer, Library, make_spec
 from transformers import AttentionInterface
+
+if __package__:
+    from .filter import Layer, Library, make_spec
+else:
+    from filter import Layer, Library, make_spec
 
 NAME = "tokenfilter"
 

@@ -98,9 +98,11 @@ Deno.test("what is published holds no test, case, interpreter or fuzzer, and eve
     const forbidden = /test(?!ed\.ts)|cases?\.|(^|\/)cases|\/ptx\/|fuzz/i;
     assertEquals(published.filter((path) => forbidden.test(path)), []);
     const kinds = new Set(published.map((path) => path.match(/[^/]+?(\.\w+)?$/)![1] ?? path));
-    const known = ".c .cpp .cu .cuh .def .gguf .h .json .md .mjs .py .ts .txt .wasm LICENSE".split(" ");
+    const known = ".c .cpp .cu .cuh .def .gguf .h .json .md .mjs .py .toml .ts .txt .wasm LICENSE".split(" ");
     assertEquals([...kinds].filter((kind) => !known.includes(kind)), []);
-    for (const name of ["tokenfilter_filter.h", "filter.c", "filter.py", "transformers_filter.py"]) {
+    for (
+      const name of ["tokenfilter_filter.h", "filter.c", "filter.py", "transformers_filter.py", "setup.py"]
+    ) {
       assert(published.includes(`ffi/embed/${name}`), name);
     }
 
