@@ -14,7 +14,7 @@ import {
   type Reproduction,
   tabulateReproduction,
 } from "../../lib/plot/reports/reproduction.ts";
-import { readJobs, threadsOf } from "./cli/run/jobs.ts";
+import { neededPermissions, readJobs, threadsOf } from "./cli/run/jobs.ts";
 import { expectStudy, keepFlags } from "./cli/run/study_store.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { textOf } from "./cli/flags/parse.ts";
@@ -81,7 +81,7 @@ async function plan({ request, recipe, jobs, address }: Flags, asked: Asked) {
 const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
   ...DECLARATION,
   file: "reproduce.json",
-  sharesWork: true,
+  needs: (plan) => neededPermissions(plan),
   read: readFlags,
   columns: () => [],
   plan,

@@ -7,7 +7,7 @@ import { Interrupt } from "./cli/run/interrupt.ts";
 import { MemoryWatch } from "./cli/run/memory.ts";
 import { claimFolder, endEarly, readDestination, saveResults, tellKept } from "./cli/run/resume.ts";
 import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
-import { EXIT, giveUp, writeLine } from "./cli/task.ts";
+import { EXIT, giveUp, type Permission, writeLine } from "./cli/task.ts";
 import { type Asked, printResult, readCommandLine, type TableCommand, writeResult } from "./run.ts";
 
 /** Resources of a run that can be interrupted. */
@@ -30,8 +30,8 @@ interface Planned {
 interface StudyCommand<F, P extends Planned, R> extends TableCommand<F, P, R> {
   /** Whether a finished run may be continued; else the file of its result marks its end. */
   readonly grows?: boolean;
-  /** Whether workers and queues take part: then it keeps the permissions for programs and the network. */
-  readonly sharesWork?: boolean;
+  /** Permissions for programs and the network that the work still needs; default: none. */
+  needs?(plan: P): readonly Permission[];
   /** Whether results hold all that the study does, which is then removed. */
   readonly dropsStudy?: boolean;
   work(plan: P, running: Running): Promise<R>;
@@ -66,7 +66,8 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     using store = await openStudyIn(folder, name, plan.conditions, values);
     const kept = () => ({ name, args, folder, ...command.kept(store) });
     await interrupt.ready;
-    if (!command.sharesWork) await giveUp("run", "net");
+    const needed = command.needs?.(plan) ?? [];
+    await giveUp(...(["run", "net"] as const).filter((name) => !needed.includes(name)));
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
       const { saved, failure } = await saveResults(() => writeResult(command, folder, result, plan));

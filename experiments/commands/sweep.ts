@@ -40,7 +40,15 @@ import { mappedFiles } from "./cli/machine/mapped.ts";
 import { roomForWeights } from "./cli/machine/model.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
-import { fitJobs, jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
+import {
+  fitJobs,
+  jobsFor,
+  neededPermissions,
+  readJobs,
+  startWorkers,
+  tellSilence,
+  threadsOf,
+} from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { checkFlags, runCommand } from "./cli/task.ts";
@@ -261,7 +269,7 @@ finished trials; --resume goes on. --space searches ranges, --jobs and --queue d
   kept: (store) => ({ finished: store.count().complete, noun: "trial" }),
   file: "summary.json",
   grows: true,
-  sharesWork: true,
+  needs: (plan) => neededPermissions(plan),
   findFailure: ({ summary: { trials, stopped = [] }, failed, folder }) =>
     failed > 0 && trials.length + stopped.length === 0
       ? `Cannot show a result: all ${plural(failed, "trial")} failed (deno task study show ${folder})`

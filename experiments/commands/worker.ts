@@ -19,7 +19,7 @@ import { Progress } from "./cli/output/progress.ts";
 import { tellSilence } from "./cli/run/jobs.ts";
 import { openStudyOf } from "./cli/run/study.ts";
 import { expectSweep, hasEnded, ownerName } from "./cli/run/study_store.ts";
-import { EXIT, runCommand } from "./cli/task.ts";
+import { EXIT, giveUp, runCommand } from "./cli/task.ts";
 import { loadWork, readQueue } from "./queue/load.ts";
 import { workOnRecipe } from "./reproduce/work.ts";
 import { type Asked, plainCommand } from "./run.ts";
@@ -80,6 +80,8 @@ async function work(own: OwnFlags, asked: Asked): Promise<number> {
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
   await interrupt.ready;
+  const owner = ownerName();
+  if (study !== undefined) await giveUp("run", "net");
   try {
     if (study === undefined) {
       await workOnRecipe(store, own, { signal, progress });
@@ -90,7 +92,7 @@ async function work(own: OwnFlags, asked: Asked): Promise<number> {
     const search = asked && new Search(asked, (method) => void tryMethod(config, method));
     const onSilence = tellSilence(progress);
     const source = new StudyTrials(store, {
-      owner: ownerName(),
+      owner,
       isDead: hasEnded,
       ...(search && { search }),
     });

@@ -130,6 +130,7 @@ Deno.test("a rule starts no program, asks no server and writes no file once the 
     const runs: [string, string[], string[]][] = [
       ["score", ["--ids", `${folder}/ids.json`], ["run", "net"]],
       ["compare", [...SMALL.slice(0, 4), "--methods", "own", "--out", `${folder}/compare`], ["run"]],
+      ["sweep", [...SMALL.slice(0, 4), "--method", "own"], ["run", "net"]],
       ["eval", ["--tasks", "copy", "--items", "1", "--length", "64", "--out", `${folder}/eval`], ["net"]],
       ["generate", [...prompt, "--max-tokens", "2"], ["run", "net", "write"]],
     ];

@@ -62,14 +62,15 @@ export async function executeTask(
   }
 }
 
+/** Permissions of Deno that a command gives up once it needs them no more. */
+export type Permission = "run" | "net" | "write";
+
 let isOwnProcess = false;
 
 /**
  * Gives up permissions for the rest of the process and all its threads, where a command has the process for itself.
- *
- * @param names Permissions of Deno.
  */
-export async function giveUp(...names: ("run" | "net" | "write")[]): Promise<void> {
+export async function giveUp(...names: Permission[]): Promise<void> {
   for (const name of isOwnProcess ? names : []) await Deno.permissions.revoke({ name });
 }
 

@@ -7,6 +7,8 @@ import { taskArguments } from "../machine/deno.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
+import type { Permission } from "../task.ts";
+import { ownPlace } from "./study_store.ts";
 
 /** Most processes that may be asked for. */
 const MAX_JOBS = 256;
@@ -53,6 +55,18 @@ export function fitJobs(jobs: number, isAsked: boolean, own: number, free: numbe
 /** Threads of each process, if a number of processes divide the cores; undefined = all cores. */
 export function threadsOf(jobs: number): number | undefined {
   return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
+}
+
+/** Permissions that a run still needs once all is open: programs for its workers, the network for a queue or a page. */
+export function neededPermissions(
+  { jobs, connections, live }: {
+    readonly jobs: number;
+    readonly connections?: object;
+    readonly live?: object;
+  },
+): Permission[] {
+  ownPlace(); // a program tells it, once
+  return [...jobs > 1 ? ["run"] as const : [], ...connections ?? live ? ["net"] as const : []];
 }
 
 interface WorkerOptions {

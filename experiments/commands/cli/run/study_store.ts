@@ -67,7 +67,7 @@ export function ownerName(): string {
 let place: string | undefined;
 
 /** The machine, and on Linux the namespace of processes: containers of one host name may each have their own. */
-function ownPlace(): string {
+export function ownPlace(): string {
   return place ??= `${Deno.hostname()}${Deno.build.os === "linux" ? `/${readNamespace()}` : ""}`;
 }
 
