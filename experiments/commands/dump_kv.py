@@ -42,6 +42,8 @@ def parse_layers(text):
 
 def import_libraries():
     """What runs the model, imported once all else is checked: it takes seconds."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a log keeps every state of a bar
     try:
         import torch
         import transformers

@@ -273,6 +273,13 @@ const SUMMARY = {
   "mean threshold": "score above which a token is skipped",
 };
 
+/** The same of a run that decides keys and values. */
+const KEY_SUMMARY = {
+  ...SUMMARY,
+  skipped: "tokens whose key and value are evicted",
+  share: "evicted of decided",
+};
+
 /** Columns that hold whole numbers. */
 const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "decidedAt", "tokens", "decided", "skipped"]);
 
@@ -314,7 +321,8 @@ async function readFlags({ values }: Asked) {
   const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0, MAX_LAYER);
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
   const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
-  const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
+  const summary = ofKeys ? KEY_SUMMARY : SUMMARY;
+  const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : summary;
   const path = textOf(values, "kv"), decisionsPath = readDecisionsFlag(values, [method]);
   return { decisionsPath, request, method, skipRatio, layer, tokens, all, ofKeys, hints, path };
 }

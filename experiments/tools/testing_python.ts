@@ -16,11 +16,17 @@ export function lackOfPython(packages: readonly string[]): string | undefined {
   return `${python} (or TOKENFILTER_PYTHON) lacks one of ${packages.join(", ")}`;
 }
 
-/** Runs python, without a GPU or a network, and fails if it fails. It leaves nothing next to the scripts. */
-export async function runPython(...args: string[]): Promise<void> {
+/**
+ * Runs python, without a GPU or a network, and fails if it fails. It leaves nothing next to the scripts.
+ *
+ * @returns What it wrote to stderr.
+ */
+export async function runPython(...args: string[]): Promise<string> {
   const env = { CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1", PYTHONDONTWRITEBYTECODE: "1" };
   const { success, stderr } = await new Deno.Command(python, { args, env }).output();
-  assert(success, new TextDecoder().decode(stderr));
+  const said = new TextDecoder().decode(stderr);
+  assert(success, said);
+  return said;
 }
 
 /** Turns a GGUF file of a folder into a Hugging Face folder: FOLDER FILE OUT. */

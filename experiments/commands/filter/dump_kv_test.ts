@@ -169,7 +169,8 @@ Deno.test({
       const model = `${folder}/model`, dump = `${folder}/dump.safetensors`;
       await unpackTiny(model);
       const script = `${import.meta.dirname}/../dump_kv.py`;
-      await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");
+      const said = await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");
+      assert(!said.includes("%|"), "a bar of progress, where there is no terminal");
       const args = [
         "--kv",
         dump,

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { toBf16, toF16 } from "../../../lib/math/half.ts";
 import { writeSafetensors } from "../../../lib/model/mod.ts";
@@ -80,6 +80,7 @@ Deno.test("filter --side key says whose key and value go, and when", () =>
       /^Evicted keys and values of (\d+) of (\d+) decided tokens.*for 0\.25$/m,
     )!;
     assertEquals([Number(decided), Math.round(Number(dropped) / 91 * 4)], [91, 1]); // 16 to 106
+    assertMatch(stdout, /^skipped: tokens whose key and value are evicted$/m);
   }));
 
 Deno.test("filter --decisions: rows of the file are those reported, of each layer and KV head", () =>
