@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertMatch, assertThrows } from "@std/assert";
 import { hostData } from "../../lib/tensor.ts";
 import { NativeContext } from "../cpu/context.ts";
 import { openTestDevice, testOnDevice } from "../cuda/testing.ts";
@@ -122,26 +122,29 @@ Deno.test("Op.call() refuses fields that are missing, unknown, or no whole numbe
 });
 
 Deno.test("the C ABI refuses NULL buffers, short ones and misaligned ones", () => {
-  assertEquals(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 65);
-  assertEquals(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 65);
-  assertEquals(refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]), 65);
+  assertGreaterOrEqual(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 65);
+  assertGreaterOrEqual(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 65);
+  assertGreaterOrEqual(
+    refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]),
+    65,
+  );
   // Single bytes and blocks need no alignment.
   const allowed = (old: Argument) => [old instanceof Uint8Array ? STATUS.ok : STATUS.buffer];
-  assertEquals(refuseEach(["tkf_buffer"], misaligned, allowed), 65);
+  assertGreaterOrEqual(refuseEach(["tkf_buffer"], misaligned, allowed), 65);
 });
 
 Deno.test("the C ABI refuses negative sizes, and sizes whose product overflows", () => {
   for (const size of [-1, -(2n ** 63n)]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 35);
+    assertGreaterOrEqual(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 35);
   }
   for (const size of [2n ** 63n - 1n, 2n ** 62n, 2n ** 31n]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 35);
+    assertGreaterOrEqual(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 35);
   }
 });
 
 Deno.test("the C ABI refuses unknown element types, and rows that are no whole number of blocks", () => {
   for (const code of [-1, 4, 99, 102, 2 ** 31 - 1]) {
-    assertEquals(
+    assertGreaterOrEqual(
       refuseEach(["int32_t"], () => code, () => [STATUS.dtype], (path) => path.endsWith("dtype")),
       9,
     );
