@@ -1,5 +1,5 @@
 /** SHA-256 of the files: `deno run -A experiments/tools/release/main.ts --wasm` writes all three. */
 export const BUILT = {
-  "tokenfilter.wasm": "e6f5c976b12e63dcbc8d77d20cf41cbf569c240a17665b3b40fd14b367723696",
-  "tokenfilter_threads.wasm": "5fca7d3d83826bdf2ffac50668fa8ae21cbed00ac103467d6f145d2953098692",
+  "tokenfilter.wasm": "a2ab1158a4e143b0fb7b04883f0ea45cf939918ad1c8affbf246453d4b66c67d",
+  "tokenfilter_threads.wasm": "072dda1176790a3f9faca5cb910296723138c3ba91e625b6d8254a8cc483367e",
 } as const;

@@ -155,7 +155,13 @@ TKF_INLINE void dots_of(const Block* x, int second, Word&& word, vi (&dots)[M][N
 #pragma GCC unroll 2
     for (int i = 0; i < N; i++) dots[r][i] = begin_of(r);
   }
+#if defined(__wasm__)
+  // Without a loop, clang would finish one sum after the other: all rows of x would need registers, and engines spill them.
+  constexpr int unrolled = N == 1 ? 16 : 2;
+#pragma GCC unroll unrolled
+#else
 #pragma GCC unroll 16
+#endif
   for (int j = 0; j < words; j++) {
     vi w[N];
     for (int i = 0; i < N; i++) w[i] = word(j, i);
