@@ -16,7 +16,7 @@ const LOOKS = 10;
 /** Requests that a connection may send: a client that sends many and reads no answer would fill the memory. */
 const MAX_REQUESTS = 100;
 /** Milliseconds between checks that connections are accepted, and how many may fail. */
-const CHECK_MS = 10_000, MISSES = 2;
+const CHECK_MS = 2_000, MISSES = 2;
 /**
  * Empty parts of answers that are still made, by their type, and milliseconds between them. They are sent when the client
  * sends no more: one that has left resets the connection, and one that has closed only its half gets the answer. Answers of other types

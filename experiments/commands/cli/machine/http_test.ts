@@ -136,6 +136,17 @@ Deno.test("serveHttp() answers a hundred requests of a connection", async () => 
   assertEquals([asked, statuses.filter((status) => status.endsWith("200")).length], [100, 100]);
 });
 
+Deno.test("serveHttp() does not take a busy thread for one that accepts no connection", async () => {
+  await using server = await serveHttp({ ...ADDRESS, checkMs: 100 }, () => new Response("yes"));
+  let isDeaf = false;
+  void server.deaf.then(() => isDeaf = true);
+  for (let i = 0; i < 6; i++) {
+    for (const end = performance.now() + 150; performance.now() < end;);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  assertEquals(isDeaf, false);
+});
+
 Deno.test({
   ...unless(NOT_ON_WINDOWS, "serveHttp() tells when it accepts no connection any more, as after too many"),
   fn: async () => {
