@@ -22,6 +22,7 @@ import { findBudget, withRatio } from "../../lib/sweep/compare/match.ts";
 import { bindAt } from "../../lib/sweep/compare/method_runs.ts";
 import { binderOf, describeStudy, openStudy, type Study, sweepTrials } from "../../lib/sweep/study.ts";
 import { missesRequested } from "../../lib/sweep/summary.ts";
+import type { SweepSummary } from "../../lib/sweep/trial.ts";
 import type { SweepProgress } from "../../lib/sweep/trials/runner.ts";
 import { Search } from "../../lib/sweep/trials/search.ts";
 import { StudyTrials } from "../../lib/sweep/trials/trial_source.ts";
@@ -203,6 +204,21 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   return { summary, folder, failed, ranOut: source.ranOut() };
 }
 
+/** More trials of a search than this have a table of the best alone. */
+const MOST_ROWS = 20;
+
+/** A summary of a search whose table would be long, without the trials that are neither on the front nor the best at their ratio. */
+function shortSearch(summary: SweepSummary): SweepSummary {
+  const { search, trials, stopped = [] } = summary;
+  if (search === undefined || trials.length + stopped.length <= MOST_ROWS) return summary;
+  const best = search.winners?.map(({ trial }) => trial) ?? [];
+  return {
+    ...summary,
+    stopped: [],
+    trials: trials.filter(({ pareto, trial }) => pareto || best.includes(trial)),
+  };
+}
+
 type Result = Awaited<ReturnType<typeof work>>;
 
 function describeResult({ summary, folder, failed, ranOut }: Result, { study, budgetMs }: Plan): string[] {
@@ -214,6 +230,9 @@ function describeResult({ summary, folder, failed, ranOut }: Result, { study, bu
     ...(summary.trials.some(missesRequested) ? [`${MISSED_NOTE}.`] : []),
     `${describePlan(study)}, dense ${headline.name} ${dense}${guessing}.`,
     ...describeSearch(summary),
+    ...(shortSearch(summary) === summary
+      ? []
+      : ["The table has the best trials alone: all are in the report, and --csv FILE lists them."]),
     ...(ranOut
       ? [`The time of ${formatDuration(budgetMs!)} was over before all trials: --resume ${folder} goes on.`]
       : []),
@@ -284,7 +303,10 @@ finished trials; --resume goes on. --space searches ranges, --jobs and --queue d
     ),
   table: (result, plan, columns) => ({
     // Where seeds were asked for, each has a row.
-    table: tabulateTrials(columns?.includes("seed") ? result.summary : foldSeeds(result.summary), columns),
+    table: tabulateTrials(
+      shortSearch(columns?.includes("seed") ? result.summary : foldSeeds(result.summary)),
+      columns,
+    ),
     spare: SPARE_COLUMNS,
     records: nameTrials([...result.summary.trials, ...result.summary.stopped ?? []]),
     verdict: describeVerdicts(collectVerdicts(result.summary), result.summary),

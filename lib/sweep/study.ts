@@ -18,12 +18,13 @@ import { sha256 } from "../sha256.ts";
 import { describeRuntime, readVersion } from "../version.ts";
 import { digestConditions } from "./trials/digest.ts";
 import { createFilter, type FilterFrom } from "./filter_from.ts";
-import { runSweep, type SweepControl } from "./trials/runner.ts";
+import { runSweep, runTrial, type SweepControl } from "./trials/runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./trials/search.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
+import { findWinners, runControls } from "./trials/winners.ts";
 import type { ResolvedOptions } from "../methods/bind/options.ts";
 import { ownRulesSha256 } from "../methods/list.ts";
 import { recordCalibration } from "../methods/protocol/calibration.ts";
@@ -242,17 +243,21 @@ export async function sweepTrials<T extends TaskTypes>(
   { search, ...control }: SweepControl & { readonly search?: Search<Trial<T>> },
 ): Promise<SweepSummary<T>> {
   const environment = await describeStudy(study), evaluation = openStudy(study);
-  const trials = await runSweep({
-    ...control,
-    source,
-    evaluation,
-    createPruner: binderOf(study),
-    conditions: await conditionsOf(study),
-  });
-  const { race } = control, stopped = source.stopped();
+  const args = { evaluation, createPruner: binderOf(study), conditions: await conditionsOf(study) };
+  const trials = await runSweep({ ...args, ...control, source });
+  const { race, signal } = control, stopped = source.stopped();
+  const winners = search && !source.ranOut() &&
+    await runControls(
+      findWinners(trials, search.request),
+      trials,
+      (taken) =>
+        runTrial({ ...args, runDigest: environment.runDigest, ...(signal && { signal }) }, taken) as Promise<
+          Trial<T>
+        >,
+    );
   return {
     ...summarizeSweep<T>(trials, await evaluation.dense(), environment),
-    ...(search && { search: search.record(trials, stopped) }),
+    ...(search && { search: { ...search.record(trials, stopped), ...(winners && { winners }) } }),
     ...(race && { race: race.record, stopped }),
   };
 }

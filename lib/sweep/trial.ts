@@ -75,6 +75,14 @@ export interface SearchOutcome {
   readonly firstRefused?: string;
 }
 
+/** @internal One of the best trials of a search. */
+export interface Winner {
+  /** Its digest. */
+  readonly trial: string;
+  /** Random decisions with its options, seed included; undefined for a method that has no such baseline. */
+  readonly control?: Trial;
+}
+
 /** @internal The content of `search` in a summary. */
 export interface SearchRecord extends SearchRequest, SearchOutcome {
   /** PED-ANOVA importances of the axes for the objectives. */
@@ -84,6 +92,8 @@ export interface SearchRecord extends SearchRequest, SearchOutcome {
    * of one unit and its whole budget.
    */
   readonly hypervolume?: number;
+  /** Its best trials; a search that ran out of time has none. */
+  readonly winners?: readonly Winner[];
 }
 
 export interface RaceRequest {

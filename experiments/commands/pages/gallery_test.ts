@@ -21,6 +21,7 @@ import {
   collectRunDifferences,
   collectScoreTimeline,
   collectSimilarityScatter,
+  collectSlices,
   collectTokenMap,
   collectTrueRedundancy,
   collectVariancePosition,
@@ -50,6 +51,12 @@ interface Results {
 }
 
 type Plot = Figure | TokenMap;
+
+/** A search by which the trials of a grid might have come. */
+const SEARCH = {
+  space: [{ name: "fusion", choices: ["variance", "key"] }, { name: "pruneRatio", low: 0, high: 1 }],
+  importances: { pruneRatio: 1 },
+} as unknown as NonNullable<SweepSummary["search"]>;
 
 /**
  * Every function that draws a plot, called with numbers of results. Those that draw whole reports call these, and those
@@ -99,6 +106,7 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
       toolkit.plotLearnedWeights(collectLearnedWeights(heads.layers, heads.learnedFeatures)),
     ],
     plotBestSoFar: [toolkit.plotBestSoFar(progressOf(sweep))],
+    plotSlices: [toolkit.plotSlices(collectSlices({ ...sweep, search: SEARCH })!)],
     plotRace: [toolkit.plotRace(collectRace(raceRuns(sweep)))],
     plotTokenMap: [toolkit.plotTokenMap(collectTokenMap(traces, texts, { warmup }))],
   };

@@ -44,9 +44,38 @@ Deno.test("sweep --space searches, races, ends in time and goes on, to the same 
     );
     assertEquals(race.read, 12 * trials.length + read);
     assert(trials.every((trial: object) => !("stopped" in trial)));
+    // The best one has a random baseline of its own options; a search that is cut short runs none.
+    const [{ trial, control }, ...others] = summary.search.winners;
+    const best = trials.find((own: { trial: string }) => own.trial === trial);
+    assertEquals([others.length, control.fusion, cut.search.winners], [0, "random", undefined]);
+    for (const name of ["pruneRatio", "warmup", "tail", "seed", "runDigest"]) {
+      assertEquals(control[name], best[name]);
+    }
+    assertEquals(trials.some(({ fusion }: { fusion: string }) => fusion === "random"), false);
     const rest = await search("parts", "--resume", `${folder}/parts`);
     assertEquals(rest.code, 0, rest.stderr);
     assertEquals(digests(JSON.parse(rest.stdout)), digests(summary));
+  }));
+
+Deno.test("a long search ends with its front and each winner's random baseline, not with a row a trial", () =>
+  withFolder(async (folder) => {
+    const range = JSON.stringify({ fusion: ["key", "value"], pruneRatio: { low: 0.2, high: 0.6 } });
+    Deno.writeTextFileSync(`${folder}/range.json`, range);
+    const { code, stdout, stderr } = await runTask(
+      "sweep",
+      ...["--space", `${folder}/range.json`, "--trials", "24", "--sampler", "sobol", "--context", "128"],
+      ...["--tokens", "256", "--warmup", "4", "--threads", "1", "--quiet", "--out", `${folder}/out`],
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const [table, said] = stdout.split("\n\n") as [string, string];
+    const { trials, search } = JSON.parse(Deno.readTextFileSync(`${folder}/out/summary.json`));
+    const front = trials.filter(({ pareto }: { pareto: boolean }) => pareto);
+    assertEquals([trials.length, table.split("\n").length], [24, 3 + front.length]);
+    assert(front.length < 24 && search.winners.length > 1 && search.winners.length <= 5);
+    const lines = said.split("\n");
+    assertEquals(lines[0], "The best of 24 trials by loss, each at its ratio:");
+    assertEquals(lines.filter((line) => line.includes("(random: ")).length, search.winners.length);
+    assertStringIncludes(stdout, "The table has the best trials alone");
   }));
 
 Deno.test("sweep names what is wrong with a space, a limit of time, a race, a queue, and writes nothing", () =>

@@ -280,6 +280,9 @@ export function recordSection(heading: string, protocol: string, json: string): 
 }
 
 /** Sentences of which the first is the verdict. */
-export function renderVerdict([first, ...rest]: readonly string[]): Html {
-  return markup`<p class="verdict">${first}</p>\n${rest.length > 0 && markup`<p>${rest.join(" ")}</p>\n`}`;
+export function renderVerdict([first, ...rest]: readonly string[], isList = false): Html {
+  const more = isList
+    ? markup`<ul>${rest.map((line) => markup`<li>${line}</li>\n`)}</ul>\n`
+    : markup`<p>${rest.join(" ")}</p>\n`;
+  return markup`<p class="verdict">${first}</p>\n${rest.length > 0 && more}`;
 }

@@ -15,6 +15,7 @@ export * from "./methods/loss_budget.ts";
 export * from "./methods/method_budgets.ts";
 export * from "./methods/method_matrix.ts";
 export * from "./sweeps/parallel.ts";
+export * from "./sweeps/slices.ts";
 export * from "./methods/quality.ts";
 export * from "./methods/race.ts";
 export * from "./one_run/retrieval.ts";

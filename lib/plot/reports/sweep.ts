@@ -4,10 +4,11 @@ import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
-import { collectContour, type LossContour, plotContour } from "../plots/sweeps/contour.ts";
+import { collectContour, isScattered, type LossContour, plotContour } from "../plots/sweeps/contour.ts";
 import { collectImportance, plotImportance } from "../plots/sweeps/importance.ts";
 import { collectLayerSkips, plotLayerSkips } from "../plots/one_run/layer_skips.ts";
 import { collectParallel, plotParallel } from "../plots/sweeps/parallel.ts";
+import { collectSlices, plotSlices } from "../plots/sweeps/slices.ts";
 import { collectLossBudget, plotLossBudget } from "../plots/methods/loss_budget.ts";
 import { collectQuality, plotQuality } from "../plots/methods/quality.ts";
 import { collectRace, plotRace } from "../plots/methods/race.ts";
@@ -43,6 +44,7 @@ const PANELS: readonly Panel<SweepSummary>[] = [
   panelsOf(collectMetrics, ({ quality, name }) => plotQuality(quality, name)),
   panel(ofSeveral(collectParallel), plotParallel, ({ trials }) => trials.length > 0),
   panel(ofSeveral(collectImportance), plotImportance),
+  panel(ofSeveral(collectSlices), plotSlices),
   panel((sweep) => collectContour(sweep), plotContour, hasSurface),
   panel((sweep) => collectLayerSkips(sweep), plotLayerSkips, ({ ratios }) => ratios.some(differs)),
   panel(collectSearch, plotBestSoFar),
@@ -73,8 +75,13 @@ function collectSearch(sweep: SweepSummary) {
 /** Values of each option that contours need, lest the reader see a surface where there are a few points. */
 const CONTOUR_VALUES = 3;
 
-function hasSurface({ x, y, loss }: LossContour): boolean {
-  return Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES && !loss.flat().includes(null);
+/** Points that contours between scattered trials need. */
+const CONTOUR_POINTS = 12;
+
+function hasSurface(contour: LossContour): boolean {
+  const { x, y, loss } = contour, cells = loss.flat(), points = cells.filter((cell) => cell !== null).length;
+  return Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES &&
+    (points === cells.length || isScattered(contour) && points >= CONTOUR_POINTS);
 }
 
 /** Ratios further apart than this differ by plan. */
@@ -96,7 +103,9 @@ export function renderSweepReport(summary: SweepSummary, page: ReportOptions): s
   return renderPage({
     ...page,
     title: `Token Filtering sweep: ${environment.model} on ${environment.text}`,
-    intro: markup`${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
+    intro: markup`${
+      renderVerdict(describeVerdicts(collectVerdicts(summary), summary), summary.search !== undefined)
+    }\
 <p class="muted">Loss increase of query skipping and of eviction, for ${configurations} of the filter.</p>
 ${describeSearch(summary).map((line) => markup`<p class="muted">${line}</p>\n`)}
 ${facts(summary)}`,

@@ -23,15 +23,9 @@ import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { BUDGETS, retainedOf, showFraction } from "../../sweep/budgets.ts";
 import { controlFor, seedlessKey } from "../../sweep/compare/controls.ts";
 import { differ, excessOf, missesRequested } from "../../sweep/summary.ts";
-import type { SweepSummary, Trial } from "../../sweep/trial.ts";
-import { observeTrial } from "../../sweep/trials/search.ts";
-import {
-  describeRetained,
-  isControl,
-  methodName,
-  requestedRatios,
-  trialOptions,
-} from "../trials/trial_label.ts";
+import type { SweepSummary, Trial, Winner } from "../../sweep/trial.ts";
+import { findWinners } from "../../sweep/trials/winners.ts";
+import { describeRetained, isControl, methodName, optionText, trialOptions } from "../trials/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/methods/comparison.ts";
 import { describeUnequal } from "./results.ts";
 
@@ -210,20 +204,8 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
       `${describeRetained(retainedOf(trial))}, time ${showFraction(trial.timeMs / trial.denseTimeMs)}`;
   };
   const warning = warnOfDense(task.name, headline, readMetric(summary.dense, headline.name));
-  const searched = findBestOfRange(summary);
-  if (searched !== undefined) {
-    const { trial, count, ratios, objective } = searched;
-    return [
-      `Of ${count} online trials at ${ratios} ratios “${methodName(trial)}” at ${
-        requestedRatios(trial)
-      } has ` +
-      `the lowest ${objective}: ${detailOf(trial)}.`,
-      ...(objective === "loss"
-        ? ["A lower ratio mostly loses less: the Pareto front has the best trial of each cost."]
-        : []),
-      ...warning,
-    ];
-  }
+  const winners = describeWinners(summary, detailOf);
+  if (winners.length > 0) return [...winners, ...warning];
   if (verdicts.length === 0) {
     return ["No online rule reached a requested ratio: nothing to compare.", ...warning];
   }
@@ -271,18 +253,46 @@ function differsFrom(best: Trial, other: Trial): boolean | undefined {
     : interval.low > 0 || interval.high < 0;
 }
 
-/**
- * The best trial of a search that drew ratios from a range, by the search's first objective within its limits.
- * Undefined where most ratios have several trials: methods are then compared at the highest one.
- */
-function findBestOfRange({ search, trials }: SweepSummary) {
-  const online = trials.filter((trial) => !trial.nonCausal && !isControl(trial) && !missesRequested(trial));
-  const ratios = Map.groupBy(online, requestedRatios);
-  if (search === undefined || ratios.size <= online.length / 2) return undefined;
-  const { objectives, limits } = search, objective = objectives[0]!;
-  const ranked = online.map((trial) => ({ trial, ...observeTrial({}, trial, objectives, limits) }))
-    .sort((a, b) => a.violation - b.violation || a.values[0]! - b.values[0]!);
-  return { trial: ranked[0]!.trial, count: online.length, ratios: ratios.size, objective };
+/** The best trials of a search, a line each, with their options and their random baselines. */
+function describeWinners(
+  { search, trials, environment }: SweepSummary,
+  detailOf: (trial: Trial, control?: number) => string,
+): string[] {
+  if (search === undefined) return [];
+  const { space, objectives: [first] } = search, task = findTask(environment.task);
+  const winners: readonly Winner[] = search.winners ??
+    findWinners(trials, search).map(({ trial }) => ({ trial }));
+  const lines = winners.map(({ trial: digest, control }) => {
+    const trial = trials.find(({ trial }) => trial === digest)!, options = trialOptions(trial);
+    const own = space.map(({ name }) => name).filter((name) =>
+      !NAMED.has(name) && options[name] !== undefined
+    );
+    const chosen = own.map((name) => `${name} ${optionText(name, options[name])}`).join(", ");
+    const asked = atRatio(filtersQueries(readRecord(trial)) ? "query" : "key", askedRatio(trial));
+    const random = control && readMetric(control, excessKeys(task).delta),
+      difference = toControl(trial, control);
+    return `${asked} “${methodName(trial)}”${chosen && ` (${chosen})`}: ${detailOf(trial, random)}${
+      difference === undefined ? "" : `; minus random ${formatInterval(difference, 3)}`
+    }.`;
+  });
+  if (lines.length === 0) return [];
+  return [
+    `The best of ${plural(trials.length, "trial")} by ${first}, each at its ratio:`,
+    ...lines,
+    "The best of many is chosen on this text and looks better here than it is: report it on another text.",
+  ];
+}
+
+/** Options that a winner's name and ratio tell. */
+const NAMED = new Set(["fusion", "kvFusion", "side", "preset", "invert", "pruneRatio", "kvRatio", "seed"]);
+
+const askedRatio = (trial: Trial) => filtersQueries(readRecord(trial)) ? trial.pruneRatio : trial.kvRatio;
+
+/** Loss less that of random with the same options, block by block; undefined where they cannot be paired. */
+function toControl(trial: Trial, control: Trial | undefined): Interval | undefined {
+  if (control?.lossBlocks === undefined || trial.lossBlocks === undefined) return undefined;
+  const interval = differ(findTask(trial.task), control.lossBlocks, trial.lossBlocks);
+  return interval === undefined || Number.isNaN(interval.low) ? undefined : interval;
 }
 
 /** Common budget of matched methods: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),` */

@@ -1,4 +1,4 @@
-import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
@@ -93,21 +93,33 @@ Deno.test("describeVerdicts() names no winner among trials that tie, nor where r
   );
 });
 
-Deno.test("describeVerdicts() names a search's best trial where every trial has a ratio of its own", () => {
+Deno.test("describeVerdicts() names the front of a search where every trial has a ratio of its own", () => {
   const trials = [0.2, 0.31, 0.42, 0.53].map((pruneRatio) =>
     trial({ fusion: "key", pruneRatio }, pruneRatio)
   );
   const summary = makeSummary(trials);
-  const search = { objectives: ["loss"], limits: { pairs: 0.8 } } as unknown as NonNullable<
-    typeof summary.search
-  >;
+  type Search = NonNullable<typeof summary.search>;
+  const search = { space: [], objectives: ["loss"], limits: { pairs: 0.8 } } as unknown as Search;
   const searched = { ...summary, search };
-  const [first, second] = describeVerdicts(collectVerdicts(searched), searched);
+  const [first, best, last] = describeVerdicts(collectVerdicts(searched), searched);
+  assertEquals(first, "The best of 4 trials by loss, each at its ratio:");
   assertStringIncludes(
-    first!,
-    "Of 4 online trials at 4 ratios “key” at 0.2 has the lowest loss: +0.200 [0.179, 0.221] nats per token; perplexity 48.86, dense",
+    best!,
+    "At 20% of queries skipped “key”: +0.200 [0.179, 0.221] nats per token; perplexity 48.86, dense",
   );
-  assertStringIncludes(second!, "Pareto front");
+  assertStringIncludes(last!, "report it on another text");
+  // With its random baseline, and the options that were searched.
+  const control = trial({ fusion: "random", pruneRatio: 0.2 }, 0.3), [winner] = trials;
+  const found = {
+    ...search,
+    space: [{ name: "recent", choices: [0, 16] }],
+    winners: [{ trial: winner!.trial, control }],
+  } as unknown as Search;
+  const [, own] = describeVerdicts([], { ...summary, search: found });
+  assertMatch(
+    own!,
+    /“key” \(recent \d+\): .* \(random: \+0\.300\); .*; minus random -0\.100 \[-0\.\d+, -?0\.\d+\]\.$/,
+  );
   assertStringIncludes(describeVerdicts(collectVerdicts(summary), summary)[0]!, "At 53% of queries skipped");
 });
 

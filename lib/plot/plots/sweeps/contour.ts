@@ -3,15 +3,50 @@ import { lossUnit } from "../../../eval/metrics.ts";
 import { findTask } from "../../../eval/tasks/mod.ts";
 import { excessLoss, measureImportance } from "../../../sweep/importance.ts";
 import type { SweepSummary } from "../../../sweep/trial.ts";
-import { axis, emptyFigure, escapeText, type Figure, titleUnderScale } from "../../figure/figure.ts";
+import {
+  axis,
+  emptyFigure,
+  escapeText,
+  type Figure,
+  type JsonObject,
+  titleUnderScale,
+} from "../../figure/figure.ts";
 import { plural } from "../../../plural.ts";
-import { chart, colorScale, scaleAbove, trace } from "../../figure/parts.ts";
+import { chart, colorScale, isWide, scaleAbove, trace } from "../../figure/parts.ts";
 import { trialOptions } from "../../trials/trial_label.ts";
+
+interface ContourAxis {
+  readonly name: string;
+  /** Ascending; where trials have many values, even steps between their ends, to which trials are rounded. */
+  readonly values: readonly number[];
+}
+
+/** Most values of an axis: more are drawn in so many steps. */
+const MOST_VALUES = 24;
+
+/** Steps between the ends of values, on a log scale where they lie far apart. */
+function stepsOf(values: readonly number[]): readonly number[] {
+  if (values.length <= MOST_VALUES) return values;
+  const [scale, back] = isWide(values) ? [Math.log, Math.exp] : [Number, Number];
+  const low = scale(values[0]!), high = scale(values.at(-1)!);
+  return Array.from({ length: MOST_VALUES }, (_, i) => back(low + (high - low) * i / (MOST_VALUES - 1)));
+}
+
+/** The index of the step that is nearest to a value. */
+function nearestStep(steps: readonly number[], value: number): number {
+  const scale = steps.length === MOST_VALUES && isWide(steps) ? Math.log : Number;
+  const away = steps.map((step) => Math.abs(scale(step) - scale(value)));
+  return away.indexOf(Math.min(...away));
+}
+
+/** Whether trials are scattered points, as a search draws them: fewer than half of all pairs of values. */
+export const isScattered = ({ loss }: Pick<LossContour, "loss">): boolean =>
+  loss.flat().filter((cell) => cell !== null).length < loss.flat().length / 2;
 
 /** @internal The numbers of the plot. */
 export interface LossContour {
-  readonly x: { readonly name: string; readonly values: readonly number[] };
-  readonly y: { readonly name: string; readonly values: readonly number[] };
+  readonly x: ContourAxis;
+  readonly y: ContourAxis;
   /** Unit of the loss: `nats per token`. */
   readonly unit: string;
   /** Mean loss increase, [y][x]; null where no trial has both values. */
@@ -52,10 +87,13 @@ export function collectContour(
   const free = ranked.filter((name) => name !== options.x && name !== options.y);
   const x = options.x ?? free.shift(), y = options.y ?? free.shift();
   if (x === undefined || y === undefined) return undefined;
-  const xs = valuesOf(x), ys = valuesOf(y);
-  const cells = ys.map((b) =>
-    xs.map((a) => rows.filter((row) => row.options[x] === a && row.options[y] === b).map(({ loss }) => loss))
-  );
+  const xs = stepsOf(valuesOf(x)), ys = stepsOf(valuesOf(y));
+  const cells = ys.map(() => xs.map((): number[] => []));
+  for (const { options, loss } of rows) {
+    const [a, b] = [options[x], options[y]];
+    if (typeof a !== "number" || typeof b !== "number") continue;
+    cells[nearestStep(ys, b)]![nearestStep(xs, a)]!.push(loss);
+  }
   return {
     x: { name: x, values: xs },
     y: { name: y, values: ys },
@@ -66,6 +104,11 @@ export function collectContour(
     trials: cells.map((line) => line.map((cell) => cell.length)),
   };
 }
+
+const shown = (value: number) => String(Number(value.toPrecision(4)));
+
+const typeOf = ({ values }: ContourAxis): JsonObject =>
+  values.length === MOST_VALUES && isWide(values) ? { type: "log" } : {};
 
 /** Draws contours, with a mark where there are trials. */
 export function plotContour(contour: LossContour | undefined): Figure {
@@ -93,7 +136,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
         x: x.values,
         y: y.values,
         z: loss,
-        connectgaps: false,
+        connectgaps: isScattered(contour),
         hoverinfo: "skip",
         colorscale: colorScale("heat"),
         contours: { coloring: "heatmap" },
@@ -105,13 +148,15 @@ export function plotContour(contour: LossContour | undefined): Figure {
         x: points.map(({ a }) => a),
         y: points.map(({ b }) => b),
         hover: points.map(({ a, b, loss, trials }) =>
-          `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss increase ${loss.toFixed(4)}<br>` +
+          `${escapeText(x.name)} ${shown(a)}, ${escapeText(y.name)} ${shown(b)}<br>loss increase ${
+            loss.toFixed(4)
+          }<br>` +
           plural(trials, "trial")
         ),
         marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },
       }),
     ],
-    xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
-    yaxis: axis(escapeText(y.name), { showgrid: false }),
+    xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false, ...typeOf(x) }),
+    yaxis: axis(escapeText(y.name), { showgrid: false, ...typeOf(y) }),
   });
 }
