@@ -8,8 +8,8 @@ import { copyProject, finish, type Finished, moduleOf } from "../testing.ts";
 
 const TOY = `/** Accuracy of the next token. */
 import { rowsOf } from "../../tensor.ts";
-import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
-import { cutChunks } from "../chunks.ts";
+import { ChunkEvaluation, type ChunkScorer } from "../chunks/chunk_evaluation.ts";
+import { cutChunks } from "../chunks/chunks.ts";
 import type { Task } from "../task.ts";
 
 /** 0 where the likeliest token is the next one, else 1. */
