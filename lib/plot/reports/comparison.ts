@@ -39,7 +39,7 @@ import {
 } from "../plots/methods/method_budgets.ts";
 import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/methods/method_matrix.ts";
 import { drawPanels, type Panel, panelsOf } from "./panels.ts";
-import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
+import { baselinesOf, describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
 /** Whether methods were matched, so that a plot against that budget would have all of them at one place. */
 function areEqual({ methods }: Comparison, { curves }: MethodBudgets): boolean {
@@ -88,8 +88,7 @@ const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 const VERDICTS = [
   [
     "random",
-    "whether it differs significantly from its random baseline (random-protected where it ran, else random), at 5%, adjusted for the " +
-    "whole table",
+    "whether it differs significantly from its random baseline, at 5%, adjusted for the whole table",
   ],
   [
     "bestOther",
@@ -109,6 +108,9 @@ export function tabulateComparison(
   // Without methods there are the columns of all tables.
   const some = (holds: (method: ComparedMethod) => boolean) => methods.length === 0 || methods.some(holds);
   const hasKeys = some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
+  const baseline = baselinesOf(results);
+  const hintOf = (opponent: string, hint: string) =>
+    opponent === "random" && baseline !== "" ? hint.replace("baseline,", `baseline, ${baseline},`) : hint;
   const interval = (of: Interval | null | undefined) => of == null ? "-" : formatInterval(of, 4);
   return tabulate(methods, [
     [
@@ -164,13 +166,17 @@ export function tabulateComparison(
     ],
     ...VERDICTS.map((
       [opponent, hint],
-    ): TableColumn<ComparedMethod> => [`vs ${OPPONENT_NAMES[opponent]}`, hint, ({ name }) => {
-      // Row of this task's headline; a comparison of an older version has none.
-      const row = results.find((row) =>
-        row.method === name && row.task === task.name && row.metric === headline.name
-      );
-      return row === undefined ? "-" : describeOpposed(row, opponent);
-    }]),
+    ): TableColumn<ComparedMethod> => [
+      `vs ${OPPONENT_NAMES[opponent]}`,
+      hintOf(opponent, hint),
+      ({ name }) => {
+        // Row of this task's headline; a comparison of an older version has none.
+        const row = results.find((row) =>
+          row.method === name && row.task === task.name && row.metric === headline.name
+        );
+        return row === undefined ? "-" : describeOpposed(row, opponent);
+      },
+    ]),
     [
       "labels",
       "calibration text, whether queries decide, where it is defined, whether weights were trained for it",

@@ -28,10 +28,15 @@ export const OPPONENT_NAMES: { readonly [opponent in Opponent]: string } = {
   bestOther: "best other",
 };
 
+/** Names of the random baselines that results are against, without what they are baselines of: `random-protected`. */
+export function baselinesOf(results: readonly Pick<ComparedResult, "against">[]): string {
+  const names = results.flatMap(({ against: { random } }) => random?.name?.split(" ")[0] ?? []);
+  return [...new Set(names)].join(", ");
+}
+
 const HINTS: { readonly [opponent in Opponent]: string } = {
   dense: "against the full model, at 5%, adjusted for the whole table (Benjamini-Hochberg)",
-  random:
-    "against its random baseline, which has the same options: random-protected where it ran, else random",
+  random: "against its random baseline, which has the same options: ",
   bestOther:
     "against the best other online method at the same ratio, by this metric, of an equal budget where there is one; " +
     "unequal: it spends more or less by over a point",
@@ -111,5 +116,12 @@ export const RESULT_COLUMNS: readonly string[] = COLUMNS.map(([name]) => name);
 /** Lays the results out, task by task, metric by metric, in the order of the methods. */
 export function tabulateResults({ results = [] }: Pick<Comparison, "results">): TextTable {
   const hasItems = results.some(({ reach }) => reach !== undefined);
-  return tabulate(results, COLUMNS.filter(([name]) => hasItems || !OF_ITEMS.includes(name)));
+  const named = COLUMNS.map((
+    [name, hint, ...more],
+  ): TableColumn<ComparedResult> => [
+    name,
+    hint === HINTS.random ? `${hint}${baselinesOf(results) || "none ran"}` : hint,
+    ...more,
+  ]);
+  return tabulate(results, named.filter(([name]) => hasItems || !OF_ITEMS.includes(name)));
 }

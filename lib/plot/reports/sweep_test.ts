@@ -82,7 +82,10 @@ Deno.test("plotSweep() shows how the best of a search fell, as its trials ended,
   const summary = makeSummary([at(3, 45), at(1, 50), at(2, 55), at(4, 41, "random"), at(5, 44)]);
   const titles = (own: SweepSummary) => plotSweep(own).filter(({ title }) => title.startsWith("Best"));
   assertEquals(titles(summary), []);
-  const [figure] = titles({ ...summary, search: { space: [], objectives: ["loss"], importances: {} } as never });
+  const [figure] = titles({
+    ...summary,
+    search: { space: [], objectives: ["loss"], importances: {} } as never,
+  });
   assertEquals([figure!.data[0]!.x, figure!.data[0]!.y], [[1, 3, 5, 5], [50, 45, 44, 44]]);
 });
 

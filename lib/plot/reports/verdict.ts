@@ -27,7 +27,7 @@ import type { SweepSummary, Trial, Winner } from "../../sweep/trial.ts";
 import { findWinners } from "../../sweep/trials/winners.ts";
 import { describeRetained, isControl, methodName, optionText, trialOptions } from "../trials/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/methods/comparison.ts";
-import { describeUnequal } from "./results.ts";
+import { baselinesOf, describeUnequal } from "./results.ts";
 
 interface MethodVerdict {
   readonly method: string;
@@ -138,8 +138,9 @@ interface Headlined {
  *
  * @param methods The best one first; controls are none of them.
  * @param detail Results of the best one.
+ * @param baseline Name of the random baseline, where there are several.
  */
-function describeSide(where: string, methods: readonly Headlined[], detail: string): string[] {
+function describeSide(where: string, methods: readonly Headlined[], detail: string, baseline = ""): string[] {
   const [best, ...others] = methods as readonly [Headlined, ...Headlined[]], { name } = best;
   const alike = others.filter(({ differs }) => differs === false), count = methods.length;
   const isWorse = ({ toBaseline }: Headlined) => toBaseline === "worse";
@@ -162,11 +163,15 @@ function describeSide(where: string, methods: readonly Headlined[], detail: stri
   const some = alike.length === 0 || alike.length === others.length
     ? []
     : [`Not significantly different from “${name}”: ${alike.map(({ name }) => name).join(", ")}.`];
-  return [`${where} ${headline()}: ${detail}.`, ...some, ...listToBaseline(methods)];
+  return [`${where} ${headline()}: ${detail}.`, ...some, ...listToBaseline(methods, baseline)];
 }
 
 /** `Better than the random baseline: learned; worse than it: key.`; none where no method has one. */
-function listToBaseline(methods: readonly Pick<Headlined, "name" | "toBaseline">[]): string[] {
+function listToBaseline(
+  methods: readonly Pick<Headlined, "name" | "toBaseline">[],
+  baseline: string,
+): string[] {
+  const first = `the random baseline${baseline && ` (${baseline})`}`;
   const groups = [["better", "better than"], ["even", "no significant difference from"], [
     "worse",
     "worse than",
@@ -176,9 +181,7 @@ function listToBaseline(methods: readonly Pick<Headlined, "name" | "toBaseline">
     return names.length === 0 ? [] : [[words, names.join(", ")] as const];
   });
   if (parts.length === 0) return [];
-  const text = parts.map(([words, names], i) =>
-    `${words} ${i === 0 ? "the random baseline" : "it"}: ${names}`
-  )
+  const text = parts.map(([words, names], i) => `${words} ${i === 0 ? first : "it"}: ${names}`)
     .join("; ");
   return [`${text[0]!.toUpperCase()}${text.slice(1)}.`];
 }
@@ -374,6 +377,7 @@ export function describeBest(comparison: Comparison): string[] {
         toBaseline: toBaselineOf(method, rows.get(method.name)),
       })),
       `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${minus}${spent}${way ?? ""}`,
+      baselinesOf([...rows.values()].filter(({ method }) => own.some(({ name }) => name === method))),
     );
   });
   return sentences.length > 0 ? sentences : ["No online method reached the requested ratio."];

@@ -316,7 +316,7 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
   assertEquals(describeComparison(comparison as unknown as Comparison), [
     "At equal KV cache, 60% of the full model (requested: 50% of keys and values), “keys” has the smallest loss increase of the online " +
     "methods, random aside: +0.050 [0.040, 0.060] nats per token (minus random-protected: +0.010 [0.000, 0.020]), retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
-    "No significant difference from the random baseline: keys, snapkv; worse than it: tova.",
+    "No significant difference from the random baseline (random-protected, random): keys, snapkv; worse than it: tova.",
     "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV cache 60%, not 60%).",
     "Compared at unequal budgets: tova to keys (KV cache +16 points).",
     "piqa, 50 items, dense 74.0%: worse than the full model: snapkv.",
