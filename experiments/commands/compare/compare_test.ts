@@ -75,7 +75,10 @@ Deno.test("compare runs all methods at one window and at equal KV cache, and say
     assert(against.every(({ unequal }: { unequal?: { budget: string } }) => unequal?.budget !== "cache"));
     const text = await run("--match", "none", "--out", `${folder}/as_is`);
     assertMatch(text, /^At 50% of keys and values evicted, /m);
-    assertMatch(text, /^(Better than|No significant difference from|Worse than) the random baseline \(random\): /m);
+    assertMatch(
+      text,
+      /^(Better than|No significant difference from|Worse than) the random baseline \(random\): /m,
+    );
     assertMatch(text, /^All methods ran at a warm-up of 8 and a recent window of 4\.$/m);
   }));
 

@@ -19,7 +19,11 @@ export function drawnAlone(
   const margin = layout["margin"] as JsonObject | undefined;
   const lines = title === "" ? [] : wrapText(title, 72), room = 22 * lines.length;
   // Above a scale of colours that lies over the axes plotly sets the title too high, as it does titles below it.
-  const overScale = data.some(({ colorbar }) => (colorbar as JsonObject | undefined)?.["y"] === 1);
+  const overScale = data.some(({ colorbar, marker }) =>
+    [colorbar, (marker as JsonObject | undefined)?.["colorbar"]].some((bar) =>
+      (bar as JsonObject | undefined)?.["y"] === 1
+    )
+  );
   // A slider above the axes has a margin of its own, which the title's room must be added to.
   const sliders = layout["sliders"] as readonly JsonObject[] | undefined;
   const pushed = sliders?.map((slider) => {

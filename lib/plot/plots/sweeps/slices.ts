@@ -90,7 +90,7 @@ export function plotSlices({ unit, axes }: LossSlices): Figure {
         `Loss increase in ${unit} of each trial, controls left out; the axis that sets the best trials apart most comes ` +
         "first. Colours tell early trials from late ones. An axis has no point of a trial on which it has no effect.",
       height: 100 + ROW_PIXELS * rows,
-    margin: { l: 58, r: 14, t: 34, b: 82 },
+      margin: { l: 58, r: 14, t: 34, b: 82 },
       data: axes.map(({ points }, i) =>
         trace({
           showlegend: false,
