@@ -11,6 +11,7 @@ import type { FlagValues } from "../cli/flags/flag.ts";
 import { joinValues, textOf } from "../cli/flags/parse.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
 import { fileOf, HUB } from "../task/data.ts";
+import { listTaskFiles } from "../task/file.ts";
 import {
   type BUNDLED,
   INPUTS,
@@ -36,9 +37,12 @@ class Inputs {
   async add(flag: string, value: string): Promise<string> {
     if (flag === "data") return await this.#addData(value);
     const names: string[] = [];
-    for (
-      const [i, path] of (flag === "rule" || flag === "task-file" ? listPaths(value) : [value]).entries()
-    ) {
+    const paths = flag === "task-file"
+      ? await listTaskFiles(value)
+      : flag === "rule"
+      ? listPaths(value)
+      : [value];
+    for (const [i, path] of paths.entries()) {
       const folder = `${INPUTS}/${flag}/${i}`, name = `${folder}/${baseName(path)}`;
       const bytes = await readBytes(path);
       const other = path.endsWith(".ts") && new TextDecoder().decode(bytes).match(IMPORT)?.[1];

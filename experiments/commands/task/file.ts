@@ -7,7 +7,7 @@ import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/trial.ts";
 import { importFile, listPaths, readBytes, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
-import { readHarnessTask } from "./harness.ts";
+import { readHarnessGroup, readHarnessTask } from "./harness.ts";
 import type { Fields } from "./fields.ts";
 import { defineQuestions, type OwnQuestions, refusal } from "./questions.ts";
 
@@ -48,9 +48,27 @@ export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): str
   return `its task "${task}" is of a file of SHA-256 ${taskSha256}: expected it as --task-file`;
 }
 
+/**
+ * The files of `--task-file`, each group of lm-evaluation-harness (`group: NAME`, `task: [A, B]`) as the files of its tasks in the group's folder.
+ *
+ * @throws {UsageError} If a file cannot be read, or a group has no list of tasks.
+ */
+export async function listTaskFiles(text: string | undefined): Promise<readonly string[]> {
+  const listed = listPaths(text).map(async (path) =>
+    /\.ya?ml$/i.test(path) ? await membersOf(path) ?? path : path
+  );
+  return (await Promise.all(listed)).flat();
+}
+
+/** The files of a group's tasks; undefined of a file that is no group. */
+async function membersOf(path: string): Promise<string[] | undefined> {
+  const names = readHarnessGroup(path, await readText(path));
+  return names?.map((name) => path.replace(/[^/\\]*$/, () => /\.ya?ml$/i.test(name) ? name : `${name}.yaml`));
+}
+
 /** Loads the tasks of `--task-file`, and leaves the flags as they are. */
 export async function withTask(values: FlagValues): Promise<FlagValues> {
-  await takeTaskFiles(listPaths(textOf(values, "task-file")));
+  await takeTaskFiles(await listTaskFiles(textOf(values, "task-file")));
   return values;
 }
 

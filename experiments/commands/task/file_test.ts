@@ -6,7 +6,7 @@ import { findTask, ownTasks, readItemRows, setOwnTasks } from "../../../lib/eval
 import { sha256 } from "../../../lib/sha256.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 import { hasItems, readTaskText } from "./data.ts";
-import { takeTaskFiles } from "./file.ts";
+import { listTaskFiles, takeTaskFiles } from "./file.ts";
 
 const DATA = fileURLToPath(new URL("../eval/testdata/items/", import.meta.url));
 
@@ -161,6 +161,47 @@ Deno.test("sweep and compare take a task from a file, and refuse to go on with a
     const changed = await runTask("sweep", ...sweep, "--resume", `${folder}/s`);
     assertEquals([changed.code, changed.stdout], [2, ""]);
     assertMatch(changed.stderr, /its runs ran with taskSha256 [0-9a-f]{64}, expected the same, found /);
+  }));
+
+Deno.test("a group in a file stands for the tasks in its folder, by name", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    Deno.writeTextFileSync(`${folder}/other.yaml`, PIQA.replace(/^task: .*$/m, "task: other"));
+    const group = (lines: string) => Deno.writeTextFileSync(`${folder}/both.yaml`, lines);
+    group("group: both\ntask:\n  - piqa\n  - other.yaml\naggregate_metric_list: [{ metric: acc }]\n");
+    assertEquals(await listTaskFiles(`${folder}/both.yaml`), [`${folder}/piqa.yaml`, `${folder}/other.yaml`]);
+    const run = (path: string) =>
+      runTask(
+        "eval",
+        "--task-file",
+        path,
+        "--items",
+        "2",
+        "--method",
+        "key",
+        "--filter-from",
+        "2",
+        "--json",
+        "--quiet",
+      );
+    const grouped = await run(`${folder}/both.yaml`),
+      listed = await run(`${folder}/piqa.yaml,${folder}/other.yaml`);
+    assertEquals([grouped.code, grouped.stderr], [0, ""]);
+    assertEquals(JSON.parse(grouped.stdout).results, JSON.parse(listed.stdout).results);
+    const cases = [
+      [
+        "group: both\ntask: piqa\n",
+        'found "piqa" for "task" of the group "both", expected a list of names of tasks',
+      ],
+      ["group: both\ntask: [piqa]\nnum_fewshot: 5\n", 'found "num_fewshot" in the group "both"'],
+      ["group: both\ntask: [nowhere]\n", `Cannot read "${folder}/nowhere.yaml"`],
+    ] as const;
+    for (const [lines, expected] of cases) {
+      group(lines);
+      const { code, stderr } = await run(`${folder}/both.yaml`);
+      assertEquals([code, stderr.trimEnd().split("\n").length], [2, 1], stderr);
+      assertStringIncludes(stderr, expected);
+    }
   }));
 
 Deno.test("a task in a file is refused in one line that says what is wrong", () =>

@@ -28,6 +28,27 @@ const METRICS = ["acc", "acc_norm"];
 const refuse = (key: string, value: unknown, expected: string) =>
   new RangeError(`found ${show(value)} for "${key}", expected ${expected}`);
 
+/** The names of a group's tasks; undefined where a file is none. @throws {UsageError} If the group is not a list of names. */
+export function readHarnessGroup(path: string, text: string): readonly string[] | undefined {
+  if (!/^group:/m.test(text)) return undefined;
+  let yaml: Fields;
+  try {
+    yaml = Object(parse(text));
+  } catch (error) {
+    throw refusal(path, (error as Error).message.split("\n")[0]!.replace(/:$/, ""));
+  }
+  const { group, group_alias: _, task, aggregate_metric_list: __, metadata: ___, ...others } = yaml;
+  const [odd] = Object.keys(others), isList = Array.isArray(task) && task.length > 0;
+  if (odd !== undefined) {
+    throw refusal(path, `found "${odd}" in the group ${show(group)}, expected group and task`);
+  }
+  if (isList && task.every((name) => typeof name === "string")) return task;
+  throw refusal(
+    path,
+    `found ${show(task)} for "task" of the group ${show(group)}, expected a list of names of tasks`,
+  );
+}
+
 /**
  * Reads a task.
  *

@@ -159,7 +159,9 @@ export async function takeFiles(
   expect: (found: FileDigests) => void = () => {},
 ): Promise<readonly string[]> {
   setOwnRules([]);
-  const paths = listPaths(textOf(values, "rule")), taskFiles = listPaths(textOf(values, "task-file"));
+  const paths = listPaths(textOf(values, "rule")), given = textOf(values, "task-file");
+  const own = given === undefined ? undefined : await import("../../task/file.ts");
+  const taskFiles = await own?.listTaskFiles(given) ?? [];
   const digestOf = async (path: string) => await sha256(await readBytes(path));
   const digests = await Promise.all(paths.map(digestOf));
   const taskDigests = await Promise.all(taskFiles.map(digestOf)),
@@ -167,15 +169,15 @@ export async function takeFiles(
   expect({ ruleSha256: joined(digests), taskSha256: joined(taskDigests) });
   await takeCalibration(values);
   setOwnTasks([]);
-  if (taskFiles.length > 0) await (await import("../../task/file.ts")).takeTaskFiles(taskFiles);
-  const own: OwnRule[] = [];
+  await own?.takeTaskFiles(taskFiles);
+  const rules: OwnRule[] = [];
   for (const [i, path] of paths.entries()) {
     const sha256 = digests[i]!, rule = await expectRule(path, await importFile(path, sha256));
     expectSide(rule, path, values);
-    own.push({ rule, sha256 });
+    rules.push({ rule, sha256 });
   }
-  checkFlags(() => setOwnRules(own));
-  return own.map(({ rule }) => rule.name);
+  checkFlags(() => setOwnRules(rules));
+  return rules.map(({ rule }) => rule.name);
 }
 
 /** Loads the files that flags name, and leaves the flags as they are. */
