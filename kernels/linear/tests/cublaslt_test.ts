@@ -1,7 +1,5 @@
-import { fileURLToPath } from "node:url";
 import { DTYPES } from "../../../lib/dtype.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { findCompiler, run } from "../../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../../lib/math/half.ts";
@@ -14,17 +12,9 @@ import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
 import { assertNear } from "../../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
-import { barOf, checkSlots, prepare } from "./testing.ts";
+import { barOf, checkSlots, compileFakeCublasLt, prepare } from "./testing.ts";
 
-/** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
-const folder = await Deno.makeTempDir();
-const path = `${folder}/libcublasLt.so.13`;
-const compiler = await findCompiler();
-const source = fileURLToPath(new URL("../testdata/fake_cublaslt.cpp", import.meta.url));
-const built = await run(compiler.command, [
-  ...[...compiler.args, "-std=c++17", "-O3", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
-]);
-if (!built.success) throw new Error(built.stderr);
+const folder = await Deno.makeTempDir(), path = await compileFakeCublasLt(folder);
 const fake = Deno.dlopen(path, {
   fake_mode: { parameters: ["i32"], result: "void" },
   fake_counts: { parameters: ["buffer"], result: "void" },

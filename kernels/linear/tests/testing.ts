@@ -1,4 +1,6 @@
 /** Helpers of the tests of matrix products. */
+import { fileURLToPath } from "node:url";
+import { findCompiler, run } from "../../../ffi/build/command.ts";
 import { dequantize } from "../../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../../lib/tensor.ts";
@@ -10,6 +12,20 @@ import type { Way } from "../../testing/ways.ts";
 import type { LinearCase } from "../cases.ts";
 
 const reference = new ReferenceBackend();
+
+/**
+ * Compiles testdata/fake_cublaslt.cpp into a folder: it checks what it is called with, computes plainly, counts.
+ *
+ * @returns Its path.
+ */
+export async function compileFakeCublasLt(folder: string): Promise<string> {
+  const path = `${folder}/libcublasLt.so.13`, { command, args } = await findCompiler();
+  const source = fileURLToPath(new URL("../testdata/fake_cublaslt.cpp", import.meta.url));
+  const flags = ["-std=c++17", "-O3", "-shared", "-fPIC", "-Wall", "-Wextra"];
+  const built = await run(command, [...args, ...flags, source, "-o", path]);
+  if (!built.success) throw new Error(built.stderr);
+  return path;
+}
 
 /** A case in words. */
 export const nameOf = (c: LinearCase): string => `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;

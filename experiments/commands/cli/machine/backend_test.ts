@@ -1,11 +1,16 @@
 /** `--backend cuda` and `auto` as a user asks for them, on the interpreter of PTX. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
+import type { CudaBackend } from "../../../../ffi/cuda/backend.ts";
 import { ptxLibrary, testOnPtx } from "../../../../ffi/cuda/testing.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
+import { withVariables } from "../../../../lib/testing.ts";
+import { compileFakeCublasLt } from "../../../../kernels/linear/tests/testing.ts";
 import { exists } from "../files.ts";
+import { Progress } from "../output/progress.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
+import { openBackend, readBackend } from "./backend.ts";
 
 /** Losses of a text's tokens, and the text on stderr. */
 async function score(
@@ -101,6 +106,22 @@ testOnPtx(
           assertAlmostEquals(loss, exact.nll[i]!, flags.length > 0 ? 0.1 : 1e-3)
         );
         await Deno.remove(coverage, { recursive: true });
+      }
+    }),
+);
+
+testOnPtx(
+  "the fastest products of a GPU are those in bf16 where there is cuBLASLt, else exact ones",
+  () =>
+    withFolder(async (folder) => {
+      const request = readBackend(new Map([["backend", ["cuda"]]]), "fast"),
+        progress = new Progress(undefined);
+      const places = [["none", undefined], [await compileFakeCublasLt(folder), "bf16"]] as const;
+      for (const [TOKENFILTER_CUBLASLT, expected] of places) {
+        const variables = { TOKENFILTER_CUDA_DRIVER: ptxLibrary(), TOKENFILTER_CUBLASLT };
+        const backend = await withVariables(variables, () => openBackend(request, progress)) as CudaBackend;
+        assertEquals([backend.name, backend.products], ["cuda", expected]);
+        backend[Symbol.dispose]();
       }
     }),
 );
