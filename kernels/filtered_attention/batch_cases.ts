@@ -47,6 +47,12 @@ export function decodeCases(): BatchCase[] {
       for (const group of [1, 3, 4, 8]) cases.push({ ...base, headDim, dtype, group, tokens: [70, 0, 45] });
     }
   }
+  const narrow: BatchCase = { ...base, tokens: [120, 9], kept: 0.9, window: 100, skipping: [] };
+  for (const headDim of [61, 125, 253]) { // rows that are not whole pieces of 16 bytes
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      for (const group of [1, 3, 8]) cases.push({ ...narrow, headDim, dtype, group });
+    }
+  }
   for (const window of [1, 10, 100]) cases.push({ ...base, window });
   cases.push({ ...base, window: 20, recent: 40, dtype: "f32" });
   cases.push({ ...base, tokens: [989], kept: 0.7, group: 3, dtype: "f16" }); // many splits

@@ -10,6 +10,7 @@ import { CudaBackend } from "../../../ffi/cuda/backend.ts";
 import { CudaContext } from "../../../ffi/cuda/context.ts";
 import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
+import { WEIGHTS } from "../../testing/fuzz/draw.ts";
 import { assertNear } from "../../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
 import { barOf, checkSlots, compileFakeCublasLt, prepare } from "./testing.ts";
@@ -66,6 +67,15 @@ testOnPtx("linear() by cuBLASLt equals the reference on all cases of many rows",
   const many = cases.filter(isMany), added = many.filter(isBlocks).length;
   assertEquals(since(before).slice(1, 3), [many.length + added, added]);
   assertEquals(all.filter(isMany).length, 2 * 6 + 2 * 2 + 5 * 5 + 2 * 4 + 3 * 2 + 2 * 2 + 6 * 2);
+});
+
+testOnPtx("linear() by cuBLASLt splits quantised weights of every type into two parts", async () => {
+  const device = await openDevice();
+  load(device, path);
+  fake.fake_mode(0);
+  const types = WEIGHTS.filter((dtype) => DTYPES[dtype].blockSize > 1), before = counts();
+  for (const [i, dtype] of types.entries()) check(device, { dtype, rows: 65, n: 5, k: 256 }, i + 1);
+  assertEquals(since(before).slice(1, 3), [2 * types.length, types.length]);
 });
 
 testOnPtx("linear() by cuBLASLt asks for an algorithm once a shape", async () => {

@@ -5,6 +5,7 @@ import { ptxCounts } from "../../../ffi/cuda/testing.ts";
 import { KernelError } from "../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
+import { WEIGHTS } from "../../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../../testing/inputs.ts";
 import {
   cpuWays,
@@ -40,6 +41,16 @@ testCases(
     [4, 31].includes(c.rows) && ["f32", "f16", "bf16", "q5_1", "q6_k"].includes(c.dtype) &&
     [33, 96, 256].includes(c.k) && c.n > 1,
 );
+
+testInEveryWay("linear() equals the reference by weights of every type, for one row to eight", (ways) => {
+  for (const [i, dtype] of WEIGHTS.entries()) {
+    for (const rows of [1, 2, 4, 8]) { // each number of rows that a kernel is compiled for, and tensor cores
+      const check = checkOf({ dtype, rows, n: 5, k: 256 }, i + 1);
+      for (const way of ways) check(way);
+    }
+  }
+  assertEquals(WEIGHTS.length, 16);
+});
 
 testOnCpu("linear() equals the reference with a BLAS", async () => {
   const ways = await cpuWays(blas);

@@ -1,6 +1,7 @@
 /**
  * What tests reached on the interpreter: one row a kernel of all processes that wrote to the folder `TKF_PTX_COVERAGE`.
- * `deno run -A kernels/testing/ptx/coverage.ts FOLDER`
+ * `deno run -A kernels/testing/ptx/coverage.ts FOLDER [KERNELS INSTRUCTIONS]`; the exit code is 1 where less percent of the
+ * kernels were launched, or less of their instructions executed.
  */
 
 /** What was reached of one instance of a kernel, in all processes. */
@@ -39,8 +40,14 @@ export function plainName(mangled: string): string {
   return name;
 }
 
-const percent = (marks: readonly boolean[]) =>
-  marks.length === 0 ? "-" : `${(100 * marks.filter(Boolean).length / marks.length).toFixed(1)}%`;
+const percentOf = (marks: readonly boolean[]) => 100 * marks.filter(Boolean).length / marks.length;
+const percent = (marks: readonly boolean[]) => marks.length === 0 ? "-" : `${percentOf(marks).toFixed(1)}%`;
+
+/** Percent of an architecture's kernels that were launched, and of the instructions of these that were executed. */
+export function reachedOf(instances: ReadonlyMap<string, Reached>): readonly [number, number] {
+  const all = [...instances.values()];
+  return [percentOf(all.map(({ launches }) => launches > 0)), percentOf(all.flatMap(({ marks }) => marks))];
+}
 
 /** The table of an architecture, and the instances that nothing launched. */
 export function coverageLines(arch: string, instances: ReadonlyMap<string, Reached>): string[] {
@@ -62,12 +69,13 @@ export function coverageLines(arch: string, instances: ReadonlyMap<string, Reach
 }
 
 if (import.meta.main) {
-  const [folder] = Deno.args;
+  const [folder, ...least] = Deno.args;
   const texts = Array.from(
     Deno.readDirSync(folder!),
     ({ name }) => Deno.readTextFileSync(`${folder}/${name}`),
   );
   for (const [arch, instances] of mergeCoverage(texts)) {
     console.log(coverageLines(arch, instances).join("\n"));
+    if (reachedOf(instances).some((percent, i) => percent < Number(least[i] ?? 0))) Deno.exitCode = 1;
   }
 }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { coverageLines, mergeCoverage, plainName } from "./coverage.ts";
+import { coverageLines, mergeCoverage, plainName, reachedOf } from "./coverage.ts";
 
 Deno.test("coverage of several processes is one row a kernel, and names what nothing launched", () => {
   assertEquals(plainName("_ZN3tkf9attention13decode_kernelIfLi64ELi1EEEvNS0_9DecodeJobE"), "decode_kernel");
@@ -11,4 +11,5 @@ Deno.test("coverage of several processes is one row a kernel, and names what not
     "| all | 2 of 3 | 4 | 1.5 | 40.0% |",
     "not launched: _ZN3tkf3twoIfE",
   ]);
+  assertEquals(reachedOf(all.get("sm_80")!), [100 * 2 / 3, 40]);
 });
