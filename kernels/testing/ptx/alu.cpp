@@ -6,7 +6,6 @@
 #include <limits>
 #include <type_traits>
 
-
 namespace ptx {
 namespace {
 
@@ -83,7 +82,6 @@ TKF_UNARY(Absolute, a < 0 ? Negate::of(a) : kInteger<T> ? a : T(std::fabs(static
 TKF_UNARY(Sqrt, std::sqrt(a))
 TKF_UNARY(Reciprocal, T(1) / a)
 TKF_UNARY(Floor, std::floor(a))
-TKF_UNARY(Ceil, std::ceil(a))
 TKF_UNARY(Trunc, std::trunc(a))
 TKF_UNARY(Round, std::nearbyint(a))
 TKF_UNARY(Saturate, a > 0 ? std::min(a, T(1)) : T(0))
@@ -158,12 +156,6 @@ struct MulAdd {
     return static_cast<T>(static_cast<u64>(a) * static_cast<u64>(b) + static_cast<u64>(c));
   }
 };
-struct MulAddWide {
-  template <class T, class W>
-  static W of(T a, T b, W c) {
-    return static_cast<W>(static_cast<u64>(static_cast<W>(a) * static_cast<W>(b)) + static_cast<u64>(c));
-  }
-};
 struct Fma {
   template <class T>
   static T of(T a, T b, T c) {
@@ -192,11 +184,10 @@ struct LeadingZeros {
     return a == 0 ? bits : static_cast<u32>(__builtin_clzll(a)) - (64 - bits);
   }
 };
-template <bool SHIFT>
-struct FindBit {
+struct ShiftOfTop {  // by which the highest bit that is set comes to the top
   template <class T>
   static u32 of(T a) {
-    return a == 0 ? ~0u : SHIFT ? LeadingZeros::of(a) : 8 * sizeof(T) - 1 - LeadingZeros::of(a);
+    return a == 0 ? ~0u : LeadingZeros::of(a);
   }
 };
 struct Reverse {
@@ -218,25 +209,6 @@ struct Permute {
     return out;
   }
 };
-template <bool RIGHT, bool CLAMP>
-struct Funnel {
-  static u32 of(u32 low, u32 high, u32 by) {
-    by = CLAMP ? std::min(by, 32u) : by & 31;
-    const u64 both = static_cast<u64>(high) << 32 | low;
-    return static_cast<u32>(RIGHT ? both >> by : both << by >> 32);
-  }
-};
-template <bool SIGNED>
-struct Dot4 {  // four products of bytes, added to c
-  static u32 of(u32 a, u32 b, u32 c) {
-    for (int j = 0; j < 4; j++) {
-      const u32 x = a >> 8 * j & 255, y = b >> 8 * j & 255;
-      c += SIGNED ? static_cast<u32>(static_cast<i8>(x) * static_cast<i8>(y)) : x * y;
-    }
-    return c;
-  }
-};
-
 // ---- approximations: exact here, or off by some units in the last place ----
 
 float noisy(float x) {
@@ -246,17 +218,8 @@ float noisy(float x) {
   return value_of<float>(bits + (bits * 2654435761u >> 16) % (2 * most + 1) - most);
 }
 float flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
-#define TKF_APPROXIMATION(name, result) \
-  struct name {                         \
-    static float of(float a) { return noisy(static_cast<float>(result)); } \
-  };
-TKF_APPROXIMATION(Exp2, flush(static_cast<float>(std::exp2(static_cast<double>(flush(a))))))
-TKF_APPROXIMATION(Log2, std::log2(static_cast<double>(a)))
-TKF_APPROXIMATION(RootReciprocal, 1 / std::sqrt(static_cast<double>(a)))
-TKF_APPROXIMATION(ApproximateRoot, std::sqrt(a))
-TKF_APPROXIMATION(ApproximateReciprocal, 1 / a)
-struct ApproximateDiv {
-  static float of(float a, float b) { return noisy(a / b); }
+struct Exp2 {
+  static float of(float a) { return noisy(flush(static_cast<float>(std::exp2(static_cast<double>(flush(a)))))); }
 };
 // Of doubles, the upper 32 bits alone.
 double upper(double x) { return value_of<double>(bits_of(x) & ~u64{0xffffffff}); }
@@ -267,9 +230,6 @@ struct UpperReciprocal {
     if (std::fabs(a) < 0x1p-1022) return std::copysign(INFINITY, a);
     return r == r && std::fabs(r) < 0x1p-1022 ? std::copysign(0.0, r) : upper(r);
   }
-};
-struct UpperRootReciprocal {
-  static double of(double a) { return upper(1 / std::sqrt(a)); }
 };
 
 // ---- conversions ----
@@ -309,11 +269,10 @@ template <u16 (*CONVERT)(float)>
 struct ToPair {  // the first operand goes to the upper half
   static u32 of(float a, float b) { return u32{CONVERT(a)} << 16 | CONVERT(b); }
 };
-template <class F>
-struct OnHalves {  // a sum or a product of f16 is exact enough in f32 that rounding twice is rounding once
+struct SubHalves {  // a difference of f16 is exact enough in f32 that rounding twice is rounding once
   static u32 of(u32 a, u32 b) {
     const auto one = [](u32 x, u32 y) {
-      return u32{to_half(F::of(from_half(static_cast<u16>(x)), from_half(static_cast<u16>(y))))};
+      return u32{to_half(from_half(static_cast<u16>(x)) - from_half(static_cast<u16>(y)))};
     };
     return one(a, b) | one(a >> 16, b >> 16) << 16;
   }
@@ -331,42 +290,6 @@ void run_insert(Warp& w, const Inst& i, u32 lanes) {
     const u32 from = at[l] & 255, count = length[l] & 255;
     const T mask = from >= bits ? T(0) : ShiftLeft::of(count >= bits ? ~T(0) : ((T(1) << count) - 1), from);
     out[l] = (b[l] & ~mask) | (ShiftLeft::of(a[l], from) & mask);
-  }
-  put(w, i.d, out, lanes);
-}
-struct Extract {
-  template <class T>
-  static T of(T a, u32 at, u32 length) {
-    constexpr u32 bits = 8 * sizeof(T);
-    at &= 255;
-    length &= 255;
-    const u32 top = std::min(at + length - 1, bits - 1);
-    const bool fill = std::is_signed_v<T> && length != 0 && (static_cast<Unsigned<T>>(a) >> top & 1) != 0;
-    Unsigned<T> out = 0;
-    for (u32 j = 0; j < bits; j++) {
-      const bool bit = j < length && at + j < bits ? static_cast<Unsigned<T>>(a) >> (at + j) & 1 : fill;
-      out |= static_cast<Unsigned<T>>(bit) << j;
-    }
-    return static_cast<T>(out);
-  }
-};
-template <class T>
-void run_extract(Warp& w, const Inst& i, u32 lanes) {
-  const Slot<T>* const a = slots<T>(w, i.a);
-  const u32 *const at = slots<u32>(w, i.b), *const length = slots<u32>(w, i.c);
-  Slot<T> out[32];
-  for (int l = 0; l < 32; l++) out[l] = bits_of<T>(Extract::of(value_of<T>(a[l]), at[l], length[l]));
-  put(w, i.d, out, lanes);
-}
-void run_lop3(Warp& w, const Inst& i, u32 lanes) {
-  const u32 *const a = slots<u32>(w, i.a), *const b = slots<u32>(w, i.b), *const c = slots<u32>(w, i.c);
-  u32 out[32];
-  for (int l = 0; l < 32; l++) {
-    out[l] = 0;
-    for (int j = 0; j < 8; j++) {
-      const u32 here = (j & 4 ? a[l] : ~a[l]) & (j & 2 ? b[l] : ~b[l]) & (j & 1 ? c[l] : ~c[l]);
-      out[l] |= i.imm >> j & 1 ? here : 0;
-    }
   }
   put(w, i.d, out, lanes);
 }
@@ -416,12 +339,11 @@ template <class T>
 Execute find_compare(const std::string& c) {
   if (c == "eq") return run_compare<T, Equal>;
   if (c == "ne") return run_compare<T, Differ>;
-  if (c == "lt" || c == "lo") return run_compare<T, Less>;
-  if (c == "le" || c == "ls") return run_compare<T, AtMost>;
-  if (c == "gt" || c == "hi") return run_compare<T, Swapped<Less>>;
-  if (c == "ge" || c == "hs") return run_compare<T, Swapped<AtMost>>;
+  if (c == "lt") return run_compare<T, Less>;
+  if (c == "le") return run_compare<T, AtMost>;
+  if (c == "gt") return run_compare<T, Swapped<Less>>;
+  if (c == "ge") return run_compare<T, Swapped<AtMost>>;
   if constexpr (!kInteger<T>) {
-    if (c == "equ") return run_compare<T, Fails<Differ>>;
     if (c == "neu") return run_compare<T, Fails<Equal>>;
     if (c == "ltu") return run_compare<T, Fails<Swapped<AtMost>>>;
     if (c == "leu") return run_compare<T, Fails<Swapped<Less>>>;
@@ -468,7 +390,6 @@ Alu to_integer(const Parts& p) {
   if (has(p, "rzi")) return unary<D, S, ToInteger<D, Trunc>>();
   if (has(p, "rni")) return unary<D, S, ToInteger<D, Round>>();
   if (has(p, "rmi")) return unary<D, S, ToInteger<D, Floor>>();
-  if (has(p, "rpi")) return unary<D, S, ToInteger<D, Ceil>>();
   return {};
 }
 Alu find_conversion(const Parts& p) {
@@ -489,7 +410,6 @@ Alu find_conversion(const Parts& p) {
       using T = decltype(x);
       if (has(p, "rni")) return unary<T, T, Round>();
       if (has(p, "rmi")) return unary<T, T, Floor>();
-      if (has(p, "rpi")) return unary<T, T, Ceil>();
       return has(p, "rzi") ? unary<T, T, Trunc>() : unary<T, T, Move>();
     });
     if (rounded.run != nullptr) return rounded;
@@ -509,15 +429,13 @@ Alu find_conversion(const Parts& p) {
 
 Alu find_alu(const Parts& p) {
   const std::string &o = p[0], &t = p.back();
-  const bool low = has(p, "lo"), wide = has(p, "wide"), approx = has(p, "approx") || has(p, "full");
-  if (has(p, "ftz") && o != "ex2" && !(t == "f64" && approx)) return {};
-  if (t == "f16x2") {
-    if (o == "add") return binary<u32, u32, u32, OnHalves<Add>>();
-    if (o == "sub") return binary<u32, u32, u32, OnHalves<Sub>>();
-    if (o == "mul") return binary<u32, u32, u32, OnHalves<Mul>>();
-    return {};
-  }
   if (o == "cvt") return find_conversion(p);
+  if (has(p, "approx")) {
+    if (o == "ex2" && t == "f32" && has(p, "ftz")) return unary<float, float, Exp2>();
+    return o == "rcp" && t == "f64" ? unary<double, double, UpperReciprocal>() : Alu();
+  }
+  if (has(p, "ftz") || has(p, "full")) return {};
+  if (t == "f16x2") return o == "sub" ? binary<u32, u32, u32, SubHalves>() : Alu();
   if (o == "mov") return by_number(t, TKF_OF_TYPE(unary<T, T, Move>()));
   if (has(p, "rz") || has(p, "rp") || has(p, "sat") || has(p, "cc")) return {};
   if (o == "fma") {
@@ -531,22 +449,14 @@ Alu find_alu(const Parts& p) {
   if (o == "max") return by_number(t, TKF_OF_TYPE(binary<T, T, T, Extreme<false>>()));
   if (o == "neg") return by_number(t, TKF_OF_TYPE(unary<T, T, Negate>()));
   if (o == "abs") return by_number(t, TKF_OF_TYPE(unary<T, T, Absolute>()));
-  if (o == "mul" && wide) {
+  if (o == "mul" && has(p, "wide")) {
     if (t == "s32") return binary<i64, i32, i32, MulWide<i64>>();
     if (t == "u32") return binary<u64, u32, u32, MulWide<u64>>();
-    if (t == "s16") return binary<i32, i16, i16, MulWide<i32>>();
     return t == "u16" ? binary<u32, u16, u16, MulWide<u32>>() : Alu();
   }
   if (o == "mul" && has(p, "hi")) return by_integer(t, TKF_OF_TYPE(binary<T, T, T, MulHigh>()));
   if (o == "mul") return by_number(t, TKF_OF_TYPE(binary<T, T, T, Mul>()));
-  if (o == "mad" && low) return by_integer(t, TKF_OF_TYPE(ternary<T, T, T, MulAdd>()));
-  if (o == "mad" && wide) {
-    if (t == "s32") return ternary<i64, i32, i64, MulAddWide>();
-    if (t == "u32") return ternary<u64, u32, u64, MulAddWide>();
-    if (t == "s16") return ternary<i32, i16, i32, MulAddWide>();
-    return t == "u16" ? ternary<u32, u16, u32, MulAddWide>() : Alu();
-  }
-  if (o == "div" && approx) return t == "f32" ? binary<float, float, float, ApproximateDiv>() : Alu();
+  if (o == "mad" && has(p, "lo")) return by_integer(t, TKF_OF_TYPE(ternary<T, T, T, MulAdd>()));
   if (o == "div") return by_number(t, TKF_OF_TYPE(binary<T, T, T, Div>()));
   if (o == "rem") return by_integer(t, TKF_OF_TYPE(binary<T, T, T, Rem>()));
   if (o == "and") return by_integer(t, TKF_OF_TYPE(binary<T, T, T, And>()));
@@ -555,34 +465,14 @@ Alu find_alu(const Parts& p) {
   if (o == "not") return by_integer(t, TKF_OF_TYPE(unary<T, T, Not>()));
   if (o == "shl") return by_integer(t, TKF_OF_TYPE(binary<T, T, u32, ShiftLeft>()));
   if (o == "shr") return by_integer(t, TKF_OF_TYPE(binary<T, T, u32, ShiftRight>()));
-  if (o == "shf") {
-    const bool clamp = p[2] == "clamp";
-    if (p[1] == "l") return clamp ? ternary<u32, u32, u32, Funnel<false, true>>() : ternary<u32, u32, u32, Funnel<false, false>>();
-    return clamp ? ternary<u32, u32, u32, Funnel<true, true>>() : ternary<u32, u32, u32, Funnel<true, false>>();
-  }
   if (o == "prmt") return p.size() == 2 ? ternary<u32, u32, u32, Permute>() : Alu();
-  if (o == "dp4a" && p.size() == 3 && p[1] == t) {
-    return t == "s32" ? ternary<u32, u32, u32, Dot4<true>>() : ternary<u32, u32, u32, Dot4<false>>();
-  }
-  if (o == "popc") return t == "b64" ? unary<u32, u64, PopCount>() : unary<u32, u32, PopCount>();
+  if (o == "popc" && t == "b32") return unary<u32, u32, PopCount>();
   if (o == "clz") return t == "b64" ? unary<u32, u64, LeadingZeros>() : unary<u32, u32, LeadingZeros>();
-  if (o == "brev") return t == "b64" ? unary<u64, u64, Reverse>() : unary<u32, u32, Reverse>();
-  if (o == "bfind" && t[0] != 's') {
-    if (has(p, "shiftamt")) return t == "u64" ? unary<u32, u64, FindBit<true>>() : unary<u32, u32, FindBit<true>>();
-    return t == "u64" ? unary<u32, u64, FindBit<false>>() : unary<u32, u32, FindBit<false>>();
-  }
-  if (o == "sqrt" && approx) return t == "f32" ? unary<float, float, ApproximateRoot>() : Alu();
+  if (o == "brev" && t == "b32") return unary<u32, u32, Reverse>();
+  if (o == "bfind" && t == "u32" && has(p, "shiftamt")) return unary<u32, u32, ShiftOfTop>();
   if (o == "sqrt") return by_float(t, TKF_OF_TYPE(unary<T, T, Sqrt>()));
-  if (o == "rcp" && approx) return t == "f32" ? unary<float, float, ApproximateReciprocal>() : unary<double, double, UpperReciprocal>();
   if (o == "rcp") return by_float(t, TKF_OF_TYPE(unary<T, T, Reciprocal>()));
-  if (o == "rsqrt") return t == "f32" ? unary<float, float, RootReciprocal>() : unary<double, double, UpperRootReciprocal>();
-  if (o == "ex2" && t == "f32") return unary<float, float, Exp2>();
-  if (o == "lg2" && t == "f32") return unary<float, float, Log2>();
   if (o == "bfi") return t == "b64" ? Alu{run_insert<u64>, 8, 8, 8, 4} : Alu{run_insert<u32>, 4, 4, 4, 4};
-  if (o == "bfe") {
-    return by_integer(t, TKF_OF_TYPE(Alu{run_extract<T>, kLane<T>, kLane<T>, 4, 4, std::is_signed_v<T>}));
-  }
-  if (o == "lop3") return {run_lop3, 4, 4, 4, 4};
   if (o == "selp") return by_number(t, TKF_OF_TYPE(Alu{run_select<T>, kLane<T>, kLane<T>, kLane<T>}));
   if (o == "setp" && p.size() == 3) {
     return by_number(t, [&](auto x) {

@@ -67,17 +67,16 @@ bool Parser::decode_memory(Inst& x, const Parts& p, const Parts& o) {
     x.run = name == "ld" ? find_load(type, space) : find_store(type, space);
     return true;
   }
-  if (name == "atom" || name == "red") {
-    const size_t at = name == "atom" ? 1 : 0;
+  if (name == "atom") {
     int kind = -1;
     for (const string& part : p) kind = std::max(kind, atomic_kind(part));
     if (kind < 0) bad("an atomic operation that is not known");
     x.kind = static_cast<u8>(kind);
     x.flag = has(p, "acq_rel");
-    address(x, o[at]);
-    x.b = in(o[at + 1], bytes);
-    if (o.size() > at + 2) x.c = in(o[at + 2], bytes);
-    if (at == 1 && o[0] != "_") x.d = out(o[0], bytes, type[0] == 's');
+    address(x, o[1]);
+    x.b = in(o[2], bytes);
+    if (o.size() > 3) x.c = in(o[3], bytes);
+    if (o[0] != "_") x.d = out(o[0], bytes, type[0] == 's');
     touches(type_bytes(type));
     x.run = find_atomic(type, space);
     return true;
@@ -85,11 +84,10 @@ bool Parser::decode_memory(Inst& x, const Parts& p, const Parts& o) {
   if (name != "cp") return false;
   if (has(p, "commit_group")) {
     x.run = find_other("cp.commit");
-  } else if (has(p, "wait_group") || has(p, "wait_all")) {
+  } else if (has(p, "wait_group")) {
     x.run = find_other("cp.wait");
-    x.flag = has(p, "wait_all");  // those that were not committed too
-    x.imm = x.flag ? 0 : static_cast<i64>(number(o[0]));
-  } else if (p.size() > 4 && (p[2] == "cg" || p[2] == "ca") && p[3] == "shared" && p[4] == "global") {
+    x.imm = static_cast<i64>(number(o[0]));
+  } else if (p.size() > 4 && p[2] == "cg" && p[3] == "shared" && p[4] == "global") {
     Inst from;
     address(from, o[1]);
     address(x, o[0]);
@@ -113,21 +111,20 @@ bool Parser::decode_warp(Inst& x, const string& op, const Parts& p, const Parts&
   const auto vector_out = [&](const string& operand) {
     for (const string& each : elements(operand)) x.list.push_back(out(each, 4, false));
   };
-  if (name == "bar" || name == "barrier") {
-    const size_t at = p[1] == "cta" ? 2 : 1;
-    if (p[at] == "warp") {
+  if (name == "bar") {
+    if (p[1] == "warp") {
       x.flow = Flow::masked;
       x.flag = true;
       x.members = in(o[0], 4);
       return true;
     }
-    if (p[at] != "sync" && !(p[at] == "red" && p.back() == "pred" && p[at + 1] != "popc")) bad("a barrier that is not known");
-    x.flow = p[at] == "sync" ? Flow::barrier : Flow::reduce;
-    const size_t first = p[at] == "sync" ? 0 : 1;
+    const bool reduces = op == "bar.red.and.pred";
+    if (op != "bar.sync" && !reduces) bad("a barrier that is not known");
+    x.flow = reduces ? Flow::reduce : Flow::barrier;
+    const size_t first = reduces ? 1 : 0;
     x.a = in(o[first], 4);
     if (o.size() > 2 * first + 1) x.b = in(o[first + 1], 4);
     if (first == 1) {
-      x.kind = p[at + 1] == "and" ? 1 : 0;
       x.p = out_predicate(o[0]);
       x.q = in_predicate(o.back(), x.q_not);
     }
@@ -145,23 +142,12 @@ bool Parser::decode_warp(Inst& x, const string& op, const Parts& p, const Parts&
     x.d = out(results[0], 4, false);
     if (results.size() > 1) x.p = out_predicate(results[1]);
   } else if (name == "vote") {
-    static const Parts kinds = {"ballot", "all", "any", "uni"};
+    if (p[2] != "ballot" && p[2] != "all") bad("a vote that is not known");
     x.run = find_other("vote");
-    x.kind = static_cast<u8>(std::find(kinds.begin(), kinds.end(), p[2]) - kinds.begin());
-    if (x.kind == 0) x.d = out(o[0], 4, false);
-    if (x.kind != 0) x.p = out_predicate(o[0]);
+    if (p[2] == "ballot") x.d = out(o[0], 4, false);
+    if (p[2] == "all") x.p = out_predicate(o[0]);
     x.q = in_predicate(o[1], x.q_not);
     x.members = in(o[2], 4);
-  } else if (name == "redux") {
-    x.run = find_other(p.back() == "s32" ? "redux.s32" : "redux.u32");
-    x.kind = static_cast<u8>(atomic_kind(p[2]));
-    x.d = out(o[0], 4, false);
-    x.a = in(o[1], 4);
-    x.members = in(o[2], 4);
-  } else if (name == "activemask") {
-    x.run = find_other("activemask");
-    x.d = out(o[0], 4, false);
-    return true;
   } else if (name == "ldmatrix") {
     x.run = find_other("ldmatrix");
     x.flow = Flow::whole;
@@ -170,10 +156,9 @@ bool Parser::decode_warp(Inst& x, const string& op, const Parts& p, const Parts&
     address(x, o[1]);
     return true;
   } else if (name == "mma") {
-    const bool bytes = op == "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32";
     x.flag = op == "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32";
-    if (!bytes && !x.flag && op != "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32") bad("a product that is not known");
-    x.run = find_other(bytes ? "mma.s8" : "mma");
+    if (!x.flag && op != "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32") bad("a product that is not known");
+    x.run = find_other("mma");
     x.flow = Flow::whole;
     vector_out(o[0]);
     for (size_t j = 1; j < 4; j++) vector_in(o[j]);

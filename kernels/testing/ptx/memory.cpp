@@ -286,21 +286,16 @@ void run_store(Warp& w, const Inst& i, u32 lanes) {
   });
 }
 
-enum Atomic : u8 { kAdd, kMin, kMax, kExchange, kSwap, kOr, kAnd, kXor };
-const char* const kAtomics[] = {"add", "min", "max", "exch", "cas", "or", "and", "xor"};
+enum Atomic : u8 { kAdd, kMin, kExchange, kSwap };
+const char* const kAtomics[] = {"add", "min", "exch", "cas"};
 template <class T>
 T combine(u8 kind, T old, T b, T c) {
-  if constexpr (std::is_integral_v<T>) {
-    if (kind == kOr) return old | b;
-    if (kind == kAnd) return old & b;
-    if (kind == kXor) return old ^ b;
-    if (kind == kAdd) return static_cast<T>(static_cast<u64>(old) + static_cast<u64>(b));
+  switch (kind) {
+    case kAdd: return static_cast<T>(static_cast<u64>(old) + static_cast<u64>(b));
+    case kMin: return std::min(old, b);
+    case kExchange: return b;
+    default: return old == b ? c : old;
   }
-  if (kind == kMin) return std::min(old, b);
-  if (kind == kMax) return std::max(old, b);
-  if (kind == kExchange) return b;
-  if (kind == kSwap) return old == b ? c : old;
-  return old + b;
 }
 template <class T, Space SPACE>
 void run_atomic(Warp& w, const Inst& i, u32 lanes) {
@@ -315,16 +310,6 @@ void run_atomic(Warp& w, const Inst& i, u32 lanes) {
     if (i.d != kNone) slots<T>(w, i.d)[l] = bits_of<T>(old);
   });
 }
-template <class T>
-void run_reduce(Warp& w, const Inst& i, u32 lanes) {  // redux
-  const u32* const a = slots<u32>(w, i.a);
-  T sum = static_cast<T>(a[first_lane(lanes)]);
-  each_lane(lanes & (lanes - 1), [&](u32 l) { sum = combine(i.kind, sum, static_cast<T>(a[l]), T()); });
-  u32 out[32];
-  std::fill_n(out, 32, static_cast<u32>(sum));
-  put(w, i.d, out, lanes);
-}
-
 // ---- cp.async: it reads now, and writes as late as it may ----
 
 void run_copy(Warp& w, const Inst& i, u32 lanes) {
@@ -350,7 +335,7 @@ void run_commit(Warp& w, const Inst&, u32 lanes) {
 void run_wait(Warp& w, const Inst& i, u32 lanes) {
   const auto arrives = [&](const Copy& copy) {
     const i64 open = static_cast<i64>(w.copy_group[copy.lane]) - i.imm;
-    if (!(lanes >> copy.lane & 1) || static_cast<i64>(copy.group) >= open + (i.flag ? 1 : 0)) return false;
+    if (!(lanes >> copy.lane & 1) || static_cast<i64>(copy.group) >= open) return false;
     for (u32 at = copy.to; at < copy.to + copy.bytes; at += 1u << w.block->granule_log) {
       Cell& c = w.block->cell(at);
       c.pending = false;
@@ -455,19 +440,14 @@ Execute find_store(const std::string& t, Space s) {
 Execute find_atomic(const std::string& t, Space s) {
   if (t == "u32" || t == "b32") return in_space<AtomicOf, u32>(s);
   if (t == "s32") return in_space<AtomicOf, i32>(s);
-  if (t == "u64" || t == "b64") return in_space<AtomicOf, u64>(s);
-  if (t == "s64") return in_space<AtomicOf, i64>(s);
-  if (t == "f32") return in_space<AtomicOf, float>(s);
-  return t == "f64" ? in_space<AtomicOf, double>(s) : nullptr;
+  return t == "u64" ? in_space<AtomicOf, u64>(s) : nullptr;
 }
 Execute find_memory(const std::string& name) {
   if (name == "cp.async") return run_copy;
   if (name == "cp.commit") return run_commit;
   if (name == "cp.wait") return run_wait;
   if (name == "ldmatrix") return run_load_matrix;
-  if (name == "cvta") return run_convert_address;
-  if (name == "redux.s32") return run_reduce<i32>;
-  return name == "redux.u32" ? run_reduce<u32> : nullptr;
+  return name == "cvta" ? run_convert_address : nullptr;
 }
 
 }  // namespace ptx

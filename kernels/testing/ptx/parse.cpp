@@ -300,7 +300,7 @@ void Parser::decode(Inst& x, const string& op, const Parts& p, const Parts& o) {
     return emit(x);
   }
   if (decode_hopper(x, op, p, o) || decode_memory(x, p, o) || decode_warp(x, op, p, o)) return emit(x);
-  static const Parts without_effect = {"griddepcontrol", "membar", "fence", "prefetch", "nanosleep", "setmaxnreg"};
+  static const Parts without_effect = {"griddepcontrol", "membar"};
   if (has(without_effect, name.c_str())) {
     x.run = find_other("nothing");
     return emit(x);
@@ -325,7 +325,6 @@ void Parser::decode(Inst& x, const string& op, const Parts& p, const Parts& o) {
   if (alu.b != 0) x.b = in(o.at(operands++), alu.b);
   if (alu.c != 0) x.c = in(o.at(operands++), alu.c);
   if (name == "bfi") x.e = in(o.at(operands++), 4);
-  if (name == "lop3") x.imm = static_cast<i64>(number(o.at(operands++)));
   if (name == "selp") x.q = in_predicate(o.at(operands++), x.q_not);
   if (operands != o.size() || o[0].find('|') != string::npos) bad("operands that are not known");
   if (name == "setp") {

@@ -124,7 +124,7 @@ Execute find_load(const std::string& type, Space space);
 Execute find_store(const std::string& type, Space space);
 Execute find_atomic(const std::string& type, Space space);
 Execute find_other(const std::string& name);   // moves, predicates, cp.async, warps
-Execute find_memory(const std::string& name);  // of the others: cp.async, cvta, redux
+Execute find_memory(const std::string& name);  // of the others: cp.async, cvta, ldmatrix
 Execute find_hopper(const std::string& op);
 u32 type_bytes(const std::string& type);
 int atomic_kind(const std::string& name);      // -1: none

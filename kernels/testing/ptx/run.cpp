@@ -243,7 +243,7 @@ bool open_barriers(Block& b) {
     if (threads < expected) continue;
     if (threads > expected) fault_at(first, *first.barrier_at, "barrier", "%u threads come, expected %u", threads, expected);
     std::array<u32, 32> clock{};
-    bool all = true, any = false;
+    bool all = true;
     for (Warp* w : here) {
       for (int j = 0; j < 32; j++) clock[j] = std::max(clock[j], w->clock[j]);
       if (w->barrier_at != first.barrier_at) {
@@ -251,9 +251,7 @@ bool open_barriers(Block& b) {
                  place_of(*b.kernel, *first.barrier_at).c_str());
       }
       if (w->barrier_at->flow != Flow::reduce) continue;
-      const u32 p = operand_predicate(*w, *w->barrier_at) & w->barrier_lanes;
-      all = all && p == w->barrier_lanes;
-      any = any || p != 0;
+      all = all && (~operand_predicate(*w, *w->barrier_at) & w->barrier_lanes) == 0;
     }
     for (Warp* w : here) {
       w->clock = clock;
@@ -261,7 +259,7 @@ bool open_barriers(Block& b) {
       w->ordered = ++w->meeting;
       w->state = State::runs;
       const Inst& i = *w->barrier_at;
-      if (i.flow == Flow::reduce) set_predicate(*w, i.p, (i.kind == 1 ? all : any) ? kAll : 0, w->barrier_lanes);
+      if (i.flow == Flow::reduce) set_predicate(*w, i.p, all ? kAll : 0, w->barrier_lanes);
     }
     opened = true;
   }

@@ -69,17 +69,9 @@ void run_shuffle(Warp& w, const Inst& i, u32 lanes) {
 }
 void run_vote(Warp& w, const Inst& i, u32 lanes) {
   const u32 votes = operand_predicate(w, i) & lanes;
-  if (i.kind == 0) {
-    u32 out[32];
-    std::fill_n(out, 32, votes);
-    return put(w, i.d, out, lanes);
-  }
-  const bool all = votes == lanes, any = votes != 0;
-  set_predicate(w, i.p, (i.kind == 1 ? all : i.kind == 2 ? any : all || !any) ? kAll : 0, lanes);
-}
-void run_active(Warp& w, const Inst& i, u32 lanes) {
+  if (i.p != kNone) return set_predicate(w, i.p, votes == lanes ? kAll : 0, lanes);  // all
   u32 out[32];
-  std::fill_n(out, 32, lanes);
+  std::fill_n(out, 32, votes);
   put(w, i.d, out, lanes);
 }
 
@@ -113,28 +105,6 @@ void run_mma(Warp& w, const Inst& i, u32) {
   }
   for (u32 j = 0; j < 4; j++) memcpy(slots<float>(w, r[j]), out[j], sizeof out[j]);
 }
-void run_mma_bytes(Warp& w, const Inst& i, u32) {  // m16n8k32: fragments as above, four bytes instead of two halves
-  const u32* const r = i.list.data();
-  i32 a[16][32], b[8][32], out[4][32];
-  for (u32 l = 0; l < 32; l++) {
-    const u32 g = l / 4, t = l % 4;
-    for (u32 e = 0; e < 4; e++) {
-      for (u32 j = 0; j < 4; j++) {
-        a[g + j % 2 * 8][4 * t + j / 2 * 16 + e] = static_cast<i8>(slots<u32>(w, r[4 + j])[l] >> 8 * e);
-      }
-      for (u32 j = 0; j < 2; j++) b[g][4 * t + 16 * j + e] = static_cast<i8>(slots<u32>(w, r[8 + j])[l] >> 8 * e);
-    }
-  }
-  for (u32 l = 0; l < 32; l++) {
-    for (u32 j = 0; j < 4; j++) {
-      i32 sum = static_cast<i32>(slots<u32>(w, r[10 + j])[l]);
-      for (u32 k = 0; k < 32; k++) sum += a[l / 4 + j / 2 * 8][k] * b[2 * (l % 4) + j % 2][k];
-      out[j][l] = sum;
-    }
-  }
-  for (u32 j = 0; j < 4; j++) memcpy(slots<u32>(w, r[j]), out[j], sizeof out[j]);
-}
-
 }  // namespace
 
 Execute find_other(const std::string& name) {
@@ -143,7 +113,7 @@ Execute find_other(const std::string& name) {
       {"and.pred", run_predicates}, {"or.pred", run_predicates}, {"xor.pred", run_predicates},
       {"cut", run_cast<u32, u64>}, {"widen", run_cast<u64, u32>}, {"widen_signed", run_cast<i64, i32>},
       {"mov.b32", run_cast<u32, u32>}, {"mov.b64", run_cast<u64, u64>}, {"pack", run_pack}, {"unpack", run_unpack},
-      {"shfl", run_shuffle}, {"vote", run_vote}, {"activemask", run_active}, {"mma", run_mma}, {"mma.s8", run_mma_bytes}};
+      {"shfl", run_shuffle}, {"vote", run_vote}, {"mma", run_mma}};
   const auto found = known.find(name);
   return found == known.end() ? find_memory(name) : found->second;
 }
