@@ -165,8 +165,9 @@ export const command = plainCommand({
 timed, and the model only where --model names one. Attention is timed in full and with half of the tokens skipped, next
 to PyTorch where python3 or TOKENFILTER_PYTHON has it. Cases take turns; times are medians. A GPU's are of events on the
 device, with the L2 cache overwritten before each. The column "of peak" is the fraction reached of the peak of
-arithmetic and memory: on the CPU measured in each turn; of a GPU, memory measured and arithmetic nominal. A race that
-fails is reported, and the others go on. Exit code 1: a race failed.`,
+arithmetic and memory: on the CPU measured in each turn; of a GPU, memory measured and arithmetic nominal. Times of a GPU
+need a card: the interpreter of test:gpu --ptx has none. A race that fails is reported, and the others go on. Exit code 1:
+a race failed.`,
   flags: {
     ...under("What runs", {
       only: text(PARTS.join("|"), "only one part"),

@@ -137,12 +137,18 @@ export const CHECKS: readonly Check[] = [
     const { cuda, release } = await describeDriver(driver, driver.devices[0]!);
     return `${release ?? "unknown release"}, for CUDA ${cuda}`;
   }),
-  useful("GPU", "--backend cuda", "nvidia-smi -L, and CUDA_VISIBLE_DEVICES=0 if it lists one", async () => {
-    const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(0), { devices } = await openDriver();
-    return devices.map(({ name, arch, memoryBytes }) => `${name} (sm_${arch}, ${gib(memoryBytes)} GiB)`).join(
-      ", ",
-    );
-  }),
+  useful(
+    "GPU",
+    "--backend cuda",
+    "nvidia-smi -L, and CUDA_VISIBLE_DEVICES=0 if it lists one; without a card, deno task test:gpu --ptx tests the kernels",
+    async () => {
+      const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(0), { devices } = await openDriver();
+      return devices.map(({ name, arch, memoryBytes }) => `${name} (sm_${arch}, ${gib(memoryBytes)} GiB)`)
+        .join(
+          ", ",
+        );
+    },
+  ),
   useful("nvcc", "building the CUDA library", "deno task build --cuda", async () => {
     const { buildArchOf } = await import("../../../ffi/cuda/mod.ts");
     const { CUDA_ARCHS } = await import("../../../ffi/library/sources.ts");
