@@ -25,13 +25,13 @@ const PLANTED: readonly Planted[] = [
   {
     name: "a barrier that is gone",
     break: "nll_kernel;bar\\.sync;membar.cta;0",
-    told: /^ptx: (warp-race|race|unwritten): common\/reduce\.cuh:\d+ .* ld\.shared/m,
+    told: /^ptx: (warp-race|race|unwritten): cuda\/reduce\.cuh:\d+ .* ld\.shared/m,
     ...NLL,
   },
   {
     name: "a wrong mask of a shuffle",
     break: "nll_kernel;(mov\\.\\w+ %r\\d+), -1;$1, 255;0",
-    told: /^ptx: mask: \S+ \(in common\/reduce\.cuh:\d+\) shfl\.sync/m,
+    told: /^ptx: mask: \S+ \(in cuda\/reduce\.cuh:\d+\) shfl\.sync/m,
     ...NLL,
   },
   {
@@ -43,7 +43,7 @@ const PLANTED: readonly Planted[] = [
   {
     name: "a store to shared memory one word off",
     break: "nll_kernel;st\\.shared\\.f64 \\[(%r\\d+)\\];st.shared.f64 [$1+8];0",
-    told: /^ptx: (unwritten|race|outside): common\/reduce\.cuh:\d+ /m,
+    told: /^ptx: (unwritten|race|outside): cuda\/reduce\.cuh:\d+ /m,
     ...NLL,
   },
   {
@@ -56,13 +56,13 @@ const PLANTED: readonly Planted[] = [
   {
     name: "a removed fence",
     break: "prefill_wgmma_kernelI13__nv_bfloat16Li64;fence\\.proxy\\.async\\S*;membar.cta;1",
-    told: /^ptx: proxy: .*filtered_attention\/prefill_wgmma\.cu:\d+/m,
+    told: /^ptx: proxy: .*cuda\/prefill_wgmma\.cu:\d+/m,
     ...WGMMA,
   },
   {
     name: "a dropped arrival",
     break: "prefill_wgmma_kernelI13__nv_bfloat16Li64;mbarrier\\.arrive\\.shared;membar.shared;0",
-    told: /^ptx: deadlock: .*filtered_attention\/prefill_wgmma\.cu:\d+/m,
+    told: /^ptx: deadlock: .*cuda\/prefill_wgmma\.cu:\d+/m,
     ...WGMMA,
     filter: "many key tiles",
   },
