@@ -106,7 +106,9 @@ class SignalRule implements CachePolicy {
       const distant = signals.sums(spec.layer, signal, far), isAfar = this.isDense && signal === "change";
       return { signal, all: isAfar ? distant : signals.sums(spec.layer, signal, near), distant };
     });
-    const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [], rows = createScanOutput(count);
+    const scorer = spec.rule.memory?.open(spec, state),
+      drop: number[] = [],
+      rows = trace && createScanOutput(count);
     for (let row = 0; row < count; row++) {
       const token = due[row] ?? new RowToken(spec, this.#decisions.seen), position = first + row;
       for (const { signal, all, distant } of sums) {
@@ -118,10 +120,12 @@ class SignalRule implements CachePolicy {
         }
       }
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
-      rows.redundancy[row] = spec.invert ? -raw : raw;
-      const { skip, theta } = this.#decisions.decide(rows.redundancy[row]!);
-      rows.threshold[row] = theta;
-      rows.keep[row] = skip ? 0 : 1;
+      const score = spec.invert ? -raw : raw, { skip, theta } = this.#decisions.decide(score);
+      if (rows !== undefined) {
+        rows.redundancy[row] = score;
+        rows.threshold[row] = theta;
+        rows.keep[row] = skip ? 0 : 1;
+      }
       if (skip) drop.push(position);
       scorer?.settle?.(skip);
     }
@@ -129,7 +133,7 @@ class SignalRule implements CachePolicy {
     for (const { all, distant } of sums) {
       for (const each of new Set([all, distant])) each.forget(this.#decided);
     }
-    if (count > 0) trace?.(rows, spec.layer, spec.chunk);
+    if (rows !== undefined && count > 0) trace!(rows, spec.layer, spec.chunk);
     return { drop };
   }
 

@@ -77,11 +77,13 @@ class Sums {
     const values = rows[this.signal]!, last = keys.at(-1) ?? -1;
     if (last - this.first >= this.sums.length) this.grow(2 * (last - this.first));
     const { sums, counts, first } = this, { length } = keys;
+    const start = (keys[0] ?? 0) - first, isRun = last - first - start === length - 1;
     let far = 0; // keys that the query is far enough behind
     for (let query = 0; query < positions.length; query++) {
       const reach = positions[query]! - this.beyond, row = query * length;
       while (far < length && keys[far]! < reach) counts[keys[far++]! - first]! += positions.length - query;
-      for (let i = 0; i < far; i++) sums[keys[i]! - first]! += values[row + i]!;
+      if (isRun) { for (let i = 0; i < far; i++) sums[start + i]! += values[row + i]!; }
+      else for (let i = 0; i < far; i++) sums[keys[i]! - first]! += values[row + i]!;
     }
   }
 
@@ -210,11 +212,12 @@ export class SignalStore {
     this.#decided.set(deciding, at);
     for (const [layer, { readings, readers }] of this.sources) {
       if (!readers.has(deciding)) continue;
-      const next = Math.min(...[...readers].map((reader) => this.#decided.get(reader) ?? 0));
       const last = Math.max(
         0,
         ...readings.map(({ queries }) => queries && "last" in queries ? queries.last : 0),
       );
+      if (last === 0) continue; // no blocks are kept
+      const next = Math.min(...[...readers].map((reader) => this.#decided.get(reader) ?? 0));
       for (const [name, own] of this.#keys) {
         if (Number.parseInt(name) === layer) own.blocks = withLast(own.blocks, last, next);
       }

@@ -131,10 +131,12 @@ export class LayerAttention {
       const attended = decider === undefined && cuts.length > 0
         ? this.pass.scratch("attended pieces", this.rows.queries!.shape)
         : undefined;
+      const whole = attended && record.heads?.groups.find(({ unit }) => unit === undefined);
+      if (whole !== undefined) this.#attendWhole(whole, keep, attended!);
       for (const [i, from] of [first, ...cuts].entries()) {
         if (inBlocks) this.#judge(from + 1, from);
         const own = keep.subarray(from - first, (cuts[i] ?? end) - first);
-        after = this.#attendPiece(from - length, own, ending, attended);
+        after = this.#attendPiece(from - length, own, ending, attended, whole);
       }
       if (attended !== undefined) after = { delta: this.pass.output(this.rows.layer, attended) };
       start += keep.length;
@@ -201,16 +203,19 @@ export class LayerAttention {
    * Caches a piece's rows, computes the attention of those that are kept, and adds outputs.
    *
    * @param attended Takes the outputs of heads at the piece's rows, where they are projected later; [T, numHeads * headDim]
+   * @param done Heads whose part is done.
    */
   #attendPiece(
     start: number,
     keep: Uint8Array<ArrayBuffer>,
     ending: readonly EndingRow[],
     attended?: Tensor,
+    done?: HeadGroup,
   ): Addend | undefined {
     const { decider, length: first, record, pass } = this.feed, { layer, residual } = this.rows;
     const piece: Piece = { start, keep, kept: indicesOf(keep, 1, start), first };
-    const seen = this.#cacheRows(piece, ending);
+    const groups = record.heads?.groups.filter((group) => group !== done);
+    const seen = this.#cacheRows(piece, ending, groups);
     record.tally.take(keep);
     const queries = this.#substitutes.select(piece, this.#observes);
     // Outcomes are those of the residual stream before it changes.
@@ -219,11 +224,11 @@ export class LayerAttention {
       : undefined;
     if (attended !== undefined) {
       this.pass.attended = this.#backend.rows(attended, start, keep.length);
-      this.#attendQueries(piece, queries, seen);
+      this.#attendQueries(piece, queries, seen, groups);
       this.pass.attended = undefined;
       return undefined;
     }
-    const output = queries.rows.length > 0 ? this.#attendQueries(piece, queries, seen) : undefined;
+    const output = queries.rows.length > 0 ? this.#attendQueries(piece, queries, seen, groups) : undefined;
     const stream = { backend: this.#backend, pass, residual };
     const outcome = this.#substitutes.settle(stream, piece, queries, output);
     if (residualNorms !== undefined) {
@@ -232,8 +237,28 @@ export class LayerAttention {
     return outcome.add();
   }
 
-  /** Outputs of the attention of queries over the layer's cache, [R, hiddenSize] f32. */
-  #attendQueries(piece: Piece, { rows, full, compared, limits }: QueryRows, seen: SeenRows): Tensor {
+  /** Caches all rows and attends, for heads that keep everything: no decision changes what these see. */
+  #attendWhole(group: HeadGroup, keep: Uint8Array<ArrayBuffer>, attended: Tensor): void {
+    const rows = range(0, this.#total),
+      piece: Piece = { start: 0, keep, kept: rows, first: this.feed.length };
+    this.#cacheHeads([group], rows);
+    const seen = { kept: group.cache.kept, skipped: group.cache.recent, recent: 0, ending: [] };
+    this.pass.attended = attended;
+    this.#attendQueries(piece, this.#substitutes.select(piece, false), seen, [group]);
+    this.pass.attended = undefined;
+  }
+
+  /**
+   * Outputs of the attention of queries over the layer's cache, [R, hiddenSize] f32.
+   *
+   * @param groups KV heads that are attended to, where not all have the same rows.
+   */
+  #attendQueries(
+    piece: Piece,
+    { rows, full, compared, limits }: QueryRows,
+    seen: SeenRows,
+    groups?: readonly HeadGroup[],
+  ): Tensor {
     const { pass, model, record: { heads } } = this.feed, { layer } = this.rows;
     const isWhole = rows.length === this.#total && compared.length === 0;
     const positions = isWhole ? this.rows.positions : pass.i32(this.#positionsOf(rows));
@@ -252,7 +277,7 @@ export class LayerAttention {
           ...local,
         });
         if (heads === undefined) return this.#attendShowing(argsOf(seen), piece.kept, full);
-        for (const group of heads.groups) {
+        for (const group of groups!) {
           const { unit, cache: { kept, recent: skipped } } = group;
           const ending = unit === undefined ? [] : seen.ending, kvPlaces = heads.placesOf(pass, group);
           const args = { ...argsOf({ ...seen, kept, skipped, ending }), kvPlaces };
@@ -268,7 +293,9 @@ export class LayerAttention {
   }
 
   #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
-    return rows.map((row) => row + this.feed.length);
+    const positions = new Int32Array(rows.length), { length } = this.feed; // map() takes several times as long
+    for (let i = 0; i < rows.length; i++) positions[i] = rows[i]! + length;
+    return positions;
   }
 
   /** Whether the method is to be given the layer's outputs now. */
@@ -285,8 +312,12 @@ export class LayerAttention {
   }
 
   /** Caches a piece's rows; returns the rows that their queries attend to. */
-  #cacheRows({ start, keep }: Piece, ending: readonly EndingRow[]): SeenRows {
-    const { judge, length, pass, pruner, record: { cache, heads } } = this.feed, total = this.#total;
+  #cacheRows(
+    { start, keep }: Piece,
+    ending: readonly EndingRow[],
+    groups: readonly HeadGroup[] | undefined,
+  ): SeenRows {
+    const { judge, length, pass, pruner, record: { cache } } = this.feed, total = this.#total;
     const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
     const cached = pruner?.skipped.cached === true, none = range(0, 0);
     const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
@@ -294,14 +325,8 @@ export class LayerAttention {
     const atOnce = cached && judge === undefined;
     const whole = start === 0 ? range(0, total) : none;
     const fresh = atOnce ? whole : cached ? range(start, keep.length) : indicesOf(keep, 1, start);
-    if (fresh.length > 0 && heads === undefined) {
-      cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
-    } else if (fresh.length > 0) {
-      for (const group of heads!.groups) {
-        const rows = pass.i32(heads!.rowsOf(fresh, group.heads));
-        group.cache.append(heads!.byHead(keys), heads!.byHead(values), this.#positionsOf(fresh), rows);
-      }
-    }
+    if (groups !== undefined) this.#cacheHeads(groups, fresh);
+    else if (fresh.length > 0) cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
     const passing = cached ? none : indicesOf(keep, 0, start), next = length + start + keep.length;
     const room = (rows: number, dtype: CacheDType) => ({
       keys: pass.scratch("seenKeys", [rows, width], dtype),
@@ -318,6 +343,16 @@ export class LayerAttention {
     const later = atOnce ? total - start - keep.length : 0;
     const kept = { ...cache.kept, count: cache.kept.count - later };
     return { kept, skipped, recent: pruner?.spans.recent ?? 0, ending };
+  }
+
+  /** Caches rows of KV heads that do not all have the same ones. */
+  #cacheHeads(groups: readonly HeadGroup[], fresh: Rows): void {
+    const { pass, record } = this.feed, heads = record.heads!;
+    if (fresh.length === 0) return;
+    const keys = heads.byHead(asMatrix(this.rows.keys)), values = heads.byHead(asMatrix(this.rows.values));
+    for (const { cache, heads: own } of groups) {
+      cache.append(keys, values, this.#positionsOf(fresh), pass.i32(heads.rowsOf(fresh, own)));
+    }
   }
 
   /**
@@ -341,10 +376,11 @@ export class LayerAttention {
     const count = ask.undecided ? last + 1 - by.judged(layer) : numKeys;
     const weights = ask.keys.includes("change") ? headWeights(model, layer) : undefined;
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
-    const { distance } = ask, queries = read.map((i) => places[i]!);
+    const { distance } = ask, isAll = read.length === all.length; // `read` ascends
+    const queries = isAll ? places : read.map((i) => places[i]!);
     const shown = { signals: ask.keys, queries, keys: count, distance };
     const rows = attendShowing(backend, args, shown, room, weights);
-    const positions = read.map((i) => all[i]!),
+    const positions = isAll ? all : read.map((i) => all[i]!),
       keys = cache.kept.positions.subarray(numKeys - count, numKeys);
     by.observe(layer, { positions, keys, rows, ...(unit !== undefined && { unit }) });
   }
