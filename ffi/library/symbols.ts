@@ -43,4 +43,5 @@ export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = type
   /** The text at an address; empty at NULL. */
   readonly text: (pointer: Deno.PointerValue) => string;
 }
-export type CudaLibrary = NativeLibrary<typeof CUDA_SYMBOLS>;
+/** Both tables: declarations of a package lose the spread of the one in the other. */
+export type CudaLibrary = NativeLibrary<typeof SYMBOLS & typeof CUDA_SYMBOLS>;

@@ -387,6 +387,43 @@ async function sweepHere(folder: string): Promise<string> {
   return stdout.split("\n")[0]!;
 }
 
+/** TypeScript and declarations of what the package's own name, as a user installs them. */
+const TYPES = ["typescript@7.0.2", "@types/node@26.6.11", "@types/deno@2.7.0"];
+const STRICT = [
+  "--noEmit",
+  "--strict",
+  "--skipLibCheck",
+  "false",
+  "--target",
+  "esnext",
+  "--module",
+  "nodenext",
+];
+
+testSlow(
+  "the package of npm has types without an error, those that it brings checked too",
+  () =>
+    withFolder(async (folder) => {
+      const packed = await deno(fileURLToPath(ROOT), [
+        "pack",
+        "--allow-dirty",
+        "--output",
+        `${folder}/package.tgz`,
+      ]);
+      assertEquals(packed.code, 0, packed.stderr);
+      await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module" }');
+      const entries = Object.keys(exports).map((entry) => PACKAGE + entry.slice(1));
+      const all = entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join("");
+      await Deno.writeTextFile(`${folder}/all.ts`, all);
+      const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder];
+      const installed = await run("npm", ["install", ...quiet, `${folder}/package.tgz`, ...TYPES]);
+      assertEquals(installed.success, true, installed.stderr);
+      const tsc = `${folder}/node_modules/.bin/tsc`;
+      const { code, stdout } = await run(tsc, [...STRICT, "--types", "node,deno", "all.ts"], { cwd: folder });
+      assertEquals([code, stdout], [0, ""]);
+    }),
+);
+
 for (const [name, { program, why }] of await findRuntimes()) {
   Deno.test({
     ...unless(IN_SLOW_TIER || why, `the package of npm decides, generates and sweeps in ${name}`),

@@ -19,6 +19,9 @@ type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 
 const projects = ({ features }: Others): boolean => (features as readonly string[]).includes("projection");
 
+/** A name of its own: declarations of a package lose a spread within an object. */
+const PROJECTION_SEED = { ...SEED, matters: projects } as const;
+
 const options = {
   ridge: { type: "number", default: 1, range: "(0, 1e12]", help: "ridge of the regression" },
   projections: {
@@ -35,7 +38,7 @@ const options = {
     help: "some of {names}",
     note: "local too with that substitute",
   },
-  seed: { ...SEED, matters: projects },
+  seed: PROJECTION_SEED,
 } as const satisfies OptionTable;
 
 export type LearnedSpec = LayerSpec & Packed<typeof options>;
