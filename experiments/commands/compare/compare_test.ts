@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { explainError } from "../cli/task.ts";
+import { describeComparison } from "../../../lib/plot/reports/verdict.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { StudyStore } from "../../../lib/sweep/mod.ts";
 import { command } from "../compare.ts";
@@ -514,6 +515,11 @@ Deno.test("compare --budget and score --budget give each method the fraction tha
       assert(Math.abs(retained.cache - 0.4) <= 0.005, `${name}: ${retained.cache}`);
       assertEquals([matched.target, matched.reached, matched.ratio], [0.4, true, options.kvRatio]);
     }
+    // All three share the budget, whatever their ratios are.
+    assertMatch(
+      describeComparison(JSON.parse(stdout)).join(" "),
+      /^At KV cache, 40% of the full model as requested, no method differs significantly from “adakv”/,
+    );
     const refused = await run(
       "compare",
       ...text,

@@ -300,12 +300,14 @@ function toControl(trial: Trial, control: Trial | undefined): Interval | undefin
 
 /** Common budget of matched methods: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),` */
 function atBudget(side: Verdict["side"], { budget, target, asked }: Matched): string {
-  const share = `${percentOf(asked)} of ${side === "query" ? "queries" : "keys and values"}`;
   const spent = `${BUDGETS[budget].label}, ${showFraction(target)} of the full model`;
-  return `At equal ${spent} (requested: ${share}),`;
+  if (asked === undefined) return `At ${spent} as requested,`;
+  return `At equal ${spent} (requested: ${percentOf(asked)} of ${
+    side === "query" ? "queries" : "keys and values"
+  }),`;
 }
 
-/** A method of a comparison that may be the best of its side, with the requested ratio. */
+/** A method of a comparison that may be the best of its side, with the requested ratio or budget. */
 interface OnlineMethod extends ComparedMethod {
   readonly side: Verdict["side"];
   readonly share: number;
@@ -317,7 +319,8 @@ function listOnline(methods: readonly ComparedMethod[]): OnlineMethod[] {
     const { options, nonCausal, missed, matched } = method;
     if (options === null || nonCausal || missed || isControl(options)) return [];
     const side = filtersQueries(readRecord(options)) ? "query" : "key";
-    const share = matched?.asked ?? (side === "query" ? options.pruneRatio : options.kvRatio);
+    const share = matched?.asked ?? matched?.target ??
+      (side === "query" ? options.pruneRatio : options.kvRatio);
     return [{ ...method, side, share }];
   });
 }
@@ -332,7 +335,12 @@ export function describeAsked({ methods }: Pick<Comparison, "methods">): string 
     sides = [["query", "of queries"], ["key", "of keys and values"]] as const;
   return sides.flatMap(([side, words]) => {
     const share = highestRatio(online, side);
-    return share === 0 ? [] : [`${share} ${words}`];
+    const matched = online.find((own) => own.side === side && own.share === share)?.matched;
+    if (share === 0) return [];
+    const isBudget = matched !== undefined && matched.asked === undefined;
+    return [
+      isBudget ? `${showFraction(matched.target)} of ${BUDGETS[matched.budget].label}` : `${share} ${words}`,
+    ];
   }).join(", ") || "-";
 }
 

@@ -34,10 +34,11 @@ interface MatchedMethods {
 /** @internal How a method's ratio was found. */
 export interface Matched {
   readonly budget: BudgetName;
-  /** The ratio that was asked for, and the one that it ran at. */
-  readonly asked: number;
+  /** The ratio that was asked for; left out where the budget itself was. */
+  readonly asked?: number;
+  /** The ratio that it ran at. */
   readonly ratio: number;
-  /** Fraction of the full model's that the random baseline spends at the ratio asked for. */
+  /** The budget, as a fraction of the full model's: what the random baseline spends at the ratio asked for, or the one asked for. */
   readonly target: number;
   /** Whether the method can spend as much; if not, it ran at the ratio asked for. */
   readonly reached: boolean;
@@ -70,7 +71,7 @@ export async function findBudget(
     target,
     async (ratio) => (await spend(withRatio(options, ratio)))?.[budget],
   );
-  if (found.reached) return { budget, asked: found.ratio, ratio: found.ratio, target, reached: true };
+  if (found.reached) return { budget, ratio: found.ratio, target, reached: true };
   if (Number.isNaN(found.retained)) {
     throw refuse("the model cannot have it at any ratio tried", "another method");
   }
