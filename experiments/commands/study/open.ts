@@ -152,6 +152,7 @@ const GLANCED = 100;
 
 /** The same of a study with many trials: only the records of the best are read. */
 export function glanceBest(store: StudyStore): string {
+  if (store.get("command") !== undefined) return "-"; // no sweep: it has no trials
   expectTask(store);
   const { headline } = findTask(store.conditions.task);
   for (let from = 0;; from += GLANCED) {

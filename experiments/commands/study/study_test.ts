@@ -61,9 +61,13 @@ Deno.test("study list, show, best, diff and delete say what a study holds", () =
     Deno.mkdirSync(`${folder}/a`);
     makeStudy(`${folder}/a/study.db`);
     Deno.writeTextFileSync(`${folder}/none.db`, "nothing");
+    const { task: _, ...own } = facts.conditions, conditions = { ...own, taskSha256: "0".repeat(64) };
+    StudyStore.create(`${folder}/eval.db`, { ...facts, conditions, command: "eval" } as never)
+      [Symbol.dispose]();
     const list = await runTask("study", "list", folder, "--json");
     assertEquals([list.code, list.stderr], [0, ""]);
-    const [first, second] = JSON.parse(list.stdout);
+    const [first, evaluated, second] = JSON.parse(list.stdout);
+    assertEquals([evaluated.model, evaluated.best], ["tiny", "-"]);
     assertEquals([first.study, first.complete, first.waiting, first.best], [
       `${folder}/a/study.db`,
       3,
