@@ -1,5 +1,5 @@
 /** SHA-256 of the files: `deno run -A experiments/tools/release/main.ts --wasm` writes all three. */
 export const BUILT = {
-  "tokenfilter.wasm": "a2ab1158a4e143b0fb7b04883f0ea45cf939918ad1c8affbf246453d4b66c67d",
-  "tokenfilter_threads.wasm": "072dda1176790a3f9faca5cb910296723138c3ba91e625b6d8254a8cc483367e",
+  "tokenfilter.wasm": "15c8f5e9173c737c64c100bd07381ab90918cd31ceb76d216ba66f1f0bdbcfa5",
+  "tokenfilter_threads.wasm": "0f90c5c270d488cc79ec739881df9af33759078e12902567b297959a616da8c2",
 } as const;

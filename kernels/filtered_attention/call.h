@@ -12,6 +12,7 @@ struct Call {
   Sight sight;
   float* partial;  // [stretches, num_queries * heads, 2 + head_dim] where there are several stretches
   float* log_sums;  // [num_queries * heads]: log2 of each softmax's sum, where shares are asked for
+  float* noted;     // see scores_to_note; NULL where they are computed again
   size_t floats;    // of one task's workspace
 };
 

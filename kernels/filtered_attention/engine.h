@@ -10,6 +10,14 @@ namespace tkf::TKF_NAMESPACE::attention {
 template <class Keys>
 inline Columns block_columns(const Plan& plan, const Keys& tile, int rows, int first, typename Keys::Seen* seen) {
   Columns all = {tile.count, 0};
+  if (plan.by_head) {
+    for (int r = 0; r < plan.block; r++) {
+      seen[r] = tile.seen((first + r) % plan.queries);
+      const Columns run = seen[r].run;
+      if (run.begin < run.end) all = {smaller(all.begin, run.begin), larger(all.end, run.end)};
+    }
+    return all;
+  }
   int query = first / plan.group, end = (query + 1) * plan.group;  // of its rows
   for (int r = 0; r < plan.block; r++) {
     const bool next = smaller(first + r, rows - 1) == end;
@@ -40,9 +48,11 @@ class Task {
   using Value = typename Type::Value;
 
  public:
+  // `noted`: see Call.
   Task(const tkf_attention_filtered_args& job, const Plan& plan, const Sight& sight, float* memory, int64_t tile,
-       int kv_head)
-      : job_(job), plan_(plan), sight_(sight), kv_head_(kv_head), first_head_(head_place(job, kv_head * plan.group)) {
+       int kv_head, float* noted)
+      : job_(job), plan_(plan), sight_(sight), noted_(noted), kv_head_(kv_head),
+        first_head_(head_place(job, kv_head * plan.group)) {
     workspace_floats(job, plan, &w_, memory);
     const bool local = tile < plan.local_tiles;
     first_query_ = local ? tile * plan.queries : plan.local + (tile - plan.local_tiles) * plan.queries;
@@ -133,10 +143,11 @@ class Task {
   }
 
  private:
-  // Row r of the tile is that of its query r / group, head r % group of the KV head's group.
+  // Row r of the tile is that of its query r / group, head r % group of the KV head's group; or else rows stand by head.
   int64_t row_offset(int r) const {
-    return (int64_t{sight_.order[first_query_ + r / plan_.group]} * job_.heads + first_head_ +
-            r % plan_.group) * job_.head_dim;
+    const int query = plan_.by_head ? r % queries_ : r / plan_.group;
+    const int head = plan_.by_head ? r / queries_ : r % plan_.group;
+    return (int64_t{sight_.order[first_query_ + query]} * job_.heads + first_head_ + head) * job_.head_dim;
   }
   int64_t row_width() const { return int64_t{job_.kv_heads} * job_.head_dim; }
   int64_t head_offset() const { return int64_t{kv_head_} * job_.head_dim; }
@@ -232,6 +243,16 @@ class Task {
         for (; c + NR * W <= right; c += NR * W) score_block<MR, NR>(own, B, keys + c, d, columns, scores + c, columns);
         if (c < right) score_block<MR, 1>(own, B, keys + c, d, columns, scores + c, columns);
       }
+      if constexpr (B == W && std::is_same<Keys, RunOfKeys<Value>>::value) {
+        note(tile, first, [&](int begin, float* to) {
+          for (int c = begin / W * W; c < all.end; c += W) {
+            vf scores[W];
+            for (int r = 0; r < W; r++) scores[r] = load(w_.scores + r * columns + c);
+            transpose(scores);
+            for (int i = larger(begin - c, 0); i < smaller(all.end - c, W); i++) store(to + (c + i) * W, scores[i]);
+          }
+        });
+      }
       softmax_rows(w_.scores, columns, B, seen, left, right, softmax_at(first), w_.factor);
       if (!finite) {
         for (int r = 0; r < B && first + r < rows_; r++) {
@@ -314,11 +335,25 @@ class Task {
       for (int block = 0; block < blocks; block++) {
         const int row = first + block * W;
         float* const scores = w_.scores + block * plan_.columns * W;
+        note(tile, row, [&](int begin, float* to) {
+          memcpy(to + begin * W, scores + begin * W, sizeof(float) * static_cast<size_t>((tile.count - begin) * W));
+        });
         softmax_keys<W>(scores, tile.count, softmax_at(row), w_.factor);
         const int begin = tile.next * row / rows_, end = tile.next * smaller(row + W, rows_) / rows_;
         add_values<W>(scores, 1, W, values, stride, tile.count, row, soon(tile.key(tile.count + begin), end - begin));
       }
     }
+  }
+
+  // Where scores are noted: calls copy(begin, to) for the block of rows that begins at row `first`, whose scores of the tile's
+  // columns c from `begin` on belong at to + c * W.
+  template <class Copy>
+  void note(const RunOfKeys<Value>& tile, int first, const Copy& copy) const {
+    const int64_t begin = job_.num_keys - job_.num_shares - tile.begin;
+    if (noted_ == nullptr || begin >= tile.count || tile.from != nullptr) return;
+    const int64_t block = (int64_t{kv_head_} * plan_.group + first / queries_) * (job_.num_queries / W) +
+                          (first_query_ + first % queries_) / W;
+    copy(static_cast<int>(larger<int64_t>(begin, 0)), noted_ + (block * job_.num_shares - begin) * W);
   }
 
   // Scores of N blocks of rows, from row `first` on. Asks for the tile's values.
@@ -360,6 +395,7 @@ class Task {
   const Plan& plan_;
   const Sight& sight_;
   Workspace w_;
+  float* const noted_;
   int kv_head_, first_head_, queries_, rows_;  // first_head_: of queries and out
   int64_t first_query_;  // of the order in which queries stand
   bool gaps_;            // whether what they see of the cache may have gaps

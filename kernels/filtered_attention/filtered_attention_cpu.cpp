@@ -39,7 +39,7 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   using namespace attention;
   const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
   const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);
-  Call call = {context, &job, {}, {}, nullptr, nullptr, 0};
+  Call call = {context, &job, {}, {}, nullptr, nullptr, nullptr, 0};
   call.plan = plan_attention(job, keys, context_threads(context), context_asks_in_order(context));
   const Plan& plan = call.plan;
   Workspace unused;
@@ -48,10 +48,11 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
                                              : static_cast<size_t>(plan.stretches) * rows *
                                                    static_cast<size_t>(2 + job.head_dim) * sizeof(float);
   const size_t sight = Sight::kNumbers * queries * sizeof(int32_t), log_sums = job.num_shares > 0 ? rows : 0;
+  const size_t noted = plan.by_head ? static_cast<size_t>(scores_to_note(job)) : 0;
   call.floats = workspace_floats(job, plan, &unused, nullptr);
   const size_t heads = plan.together ? static_cast<size_t>(job.kv_heads) : 1;
   const size_t floats = larger(call.floats * heads, share_floats(job, plan));
-  if (!context_reserve(context, floats * sizeof(float), partial + sight + log_sums * sizeof(float))) {
+  if (!context_reserve(context, floats * sizeof(float), partial + sight + (log_sums + noted) * sizeof(float))) {
     return TKF_STATUS_MEMORY;
   }
   char* const shared = static_cast<char*>(context_shared(context));
@@ -59,6 +60,7 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(shared + partial));
   if (log_sums > 0) {
     call.log_sums = reinterpret_cast<float*>(shared + partial + sight);
+    if (noted > 0) call.noted = call.log_sums + log_sums;
     const size_t bytes = static_cast<size_t>(share_queries(job) * job.num_shares) * sizeof(double);
     memset(job.shares.data, 0, bytes);
     if (job.changes.data != nullptr) memset(job.changes.data, 0, bytes);

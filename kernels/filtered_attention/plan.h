@@ -41,6 +41,12 @@ inline int head_place(const tkf_attention_filtered_args& job, int head) {
   return as<int32_t>(job.kv_places)[head / group] * group + head % group;
 }
 
+// Scores of the last keys, which shares follow from, [heads of keys, num_queries / W, num_shares, W]; and how many stay near.
+inline int64_t scores_to_note(const tkf_attention_filtered_args& job) {
+  return heads_of_keys(job) * job.num_queries * job.num_shares;
+}
+constexpr int64_t kMostNoted = int64_t{1} << 18;
+
 // Plan of a call; see plan_attention.
 struct Plan {
   int group;           // query heads of a KV head
@@ -52,6 +58,7 @@ struct Plan {
   bool few;            // few rows: read keys in place
   bool together;       // a task takes all KV heads, tile by tile, so that the cache is read from end to end
   bool in_order;       // and asks for the next tile in the order of its addresses
+  bool by_head;        // rows stand head by head, a block of them is W queries of a head, and scores are noted
   int block;           // rows of a register block
   int rows;            // rows of a tile, rounded up to whole blocks
   int block_stride;    // block, rounded up to W
@@ -96,6 +103,8 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   plan.local_tiles = tiles_of(plan.local);
   plan.tiles = tasks() / job.kv_heads;
   if (!plan.few && plan.queries * plan.group <= kUnpackedRows) plan.block = kLaneBlock;
+  plan.by_head = plan.block == W && !plan.few && !has_gaps(job) && plan.queries % W == 0 &&
+                 job.num_queries % plan.queries == 0 && job.num_shares > 0 && scores_to_note(job) <= kMostNoted;
   plan.block_stride = round_up(plan.block, W);
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   return plan;

@@ -27,7 +27,7 @@ void run_together(void* argument, int64_t stretch, int thread) {
   const Plan& plan = call.plan;
   const auto task_of = [&](int kv_head) {
     float* const memory = static_cast<float*>(context_scratch(call.context, thread));
-    return Task<Type>(job, plan, call.sight, memory + static_cast<size_t>(kv_head) * call.floats, 0, kv_head);
+    return Task<Type>(job, plan, call.sight, memory + static_cast<size_t>(kv_head) * call.floats, 0, kv_head, nullptr);
   };
   const int64_t seen = call.sight.keys[job.num_queries - 1], width = int64_t{job.kv_heads} * job.head_dim;
   const int64_t begin = seen * stretch / plan.stretches, end = seen * (stretch + 1) / plan.stretches;
@@ -55,7 +55,7 @@ void run_task(void* argument, int64_t index, int thread) {
   const int64_t tile = plan.tiles - 1 - index / per_tile;
   const int64_t stretch = index % per_tile / job.kv_heads;
   Task<Type> task(job, plan, call.sight, static_cast<float*>(context_scratch(call.context, thread)), tile,
-                  static_cast<int>(index % job.kv_heads));
+                  static_cast<int>(index % job.kv_heads), call.noted);
   task.start();
   task.attend_cache(stretch, plan.stretches);
   end_stretch(call, task, stretch);
@@ -141,7 +141,7 @@ void run_many_shares(void* argument, int64_t block, int thread) {
   const float* const head_weights = as<float>(job.head_weights);
   float* const lanes = static_cast<float*>(context_scratch(call.context, thread));  // of queries, then of outputs
   float *const keys = lanes + padded * W, *const values = keys + columns * padded;
-  float *const scores = values + columns * padded, *const distances = scores + columns * W;
+  float *const computed = values + columns * padded, *const distances = computed + columns * W;
   float *const sums = distances + columns * W, *const changes = sums + columns * W;
   const int64_t stride = int64_t{job.kv_heads} * d, first = job.num_keys - job.num_shares;
   for (int64_t j = first; j < end; j += columns) {
@@ -157,11 +157,16 @@ void run_many_shares(void* argument, int64_t block, int thread) {
         const auto rows_of = [&](const tkf_buffer& cache) {
           return [at = static_cast<const Value*>(cache.data) + offset, stride](int i) { return at + i * stride; };
         };
-        pack_rows<Type>(rows_of(job.keys), count, d, keys, padded);
+        if (call.noted == nullptr) pack_rows<Type>(rows_of(job.keys), count, d, keys, padded);
         if (head_weights != nullptr) pack_rows<Type>(rows_of(job.values), count, d, values, padded);
       }
-      pack(job.queries, factor);
-      score_lanes<Products>(keys, padded, count, lanes, d, scores);
+      const float* scores = computed;
+      if (call.noted != nullptr) {
+        scores = call.noted + ((head * (job.num_queries / W) + block) * job.num_shares + j - first) * W;
+      } else {
+        pack(job.queries, factor);
+        score_lanes<Products>(keys, padded, count, lanes, d, computed);
+      }
       if (head_weights != nullptr) {
         pack(job.out, 1.0f);
         score_lanes<SquaredDistances>(values, padded, count, lanes, d, distances);
