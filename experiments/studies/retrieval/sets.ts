@@ -46,6 +46,14 @@ const WIKITEXT = {
   context: 2048,
   ratio: 0.789,
 };
+/** Two of its three layers without a window are whole; of one KV head each, so that whole heads are the same. */
+const GEMMA = {
+  ...{ model: "gemma3-270m", ratio: 0.5 },
+  trials: [
+    ...["leave-one-out auto", "random auto", "key auto", "duo-attention none"],
+    ...["leave-one-out none", "random none", "key none"],
+  ],
+};
 const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
 /** Random eviction with each kind of whole parts, the first seed of all before further seeds. */
 const NEEDLE_CONTROLS = [
@@ -73,6 +81,13 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
       ...["random heads 0", "leave-one-out heads", "key heads", "random none 0", "key none", "variance none"],
       ...seeds("random", "heads", 1),
     ],
+  },
+  gemma_wikitext2: { ...WIKITEXT, ...GEMMA },
+  gemma_messages: { ...WIKITEXT, file: "messages.txt", ...GEMMA },
+  /** All of WikiText-2's test split. */
+  whole_wikitext2: {
+    ...{ ...WIKITEXT, tokens: 148 * 2048 },
+    trials: ["leave-one-out heads", "random heads", "key heads", "duo-attention none", "key none", "random none"],
   },
   /** third_text.md is its plan. */
   third_text: {
