@@ -12,7 +12,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
 import { encodeItems, findTask, ItemScorer, PerplexityEvaluation, readItems } from "../../../lib/eval/mod.ts";
 import { mean } from "../../../lib/math/mean.ts";
-import { createPruner, type MethodOptions, resolveOptions } from "../../../lib/methods/mod.ts";
+import { createPruner, type MethodOptions, type Pruner, resolveOptions } from "../../../lib/methods/mod.ts";
 import { type LoadedModel, loadModel, retrievalScores } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readVersion } from "../../../lib/version.ts";
@@ -72,12 +72,15 @@ async function openNeedles(loaded: Loaded, set: NeedleSet): Promise<{ head: obje
     requests.map(({ context, continuation }) => [[...context], [...continuation]])
   );
   const score = (trial: string) => {
+    const options = parseTrial(trial, set);
+    const openPruner = (block: number | undefined) =>
+      prunerOf(loaded, block === undefined ? options : { ...options, block } as MethodOptions);
+    const pruners = new Map<number | undefined, Pruner | undefined>();
     using scorer = new ItemScorer(
       loaded.model,
-      trial === "dense" ? undefined : (() => {
-        const pruner = prunerOf(loaded, parseTrial(trial, set));
-        return () => pruner;
-      })(),
+      trial === "dense"
+        ? undefined
+        : (contextTokens) => pruners.getOrInsertComputed(set.once ? contextTokens : undefined, openPruner),
     );
     let held = 0, all = 0;
     const found = encoded.map((item) => {

@@ -22,6 +22,8 @@ export interface TextSet extends Common {
 /** Needles in texts of a length, of seed 0. */
 export interface NeedleSet extends Common {
   readonly items: number;
+  /** Whether tokens are evicted once, between prompt and answer, and not at every block start. */
+  readonly once?: boolean;
 }
 
 /** The options of a trial: those of the preset `retrieval` with another rule, whole parts and seed. */
@@ -61,6 +63,8 @@ const NEEDLE_CONTROLS = [
   ...[1, 2, 3, 4].flatMap((seed) => ["heads", "auto", "none"].map((whole) => `random ${whole} ${seed}`)),
 ];
 
+const ONCE = ["snapkv none", "random none 0", "leave-one-out heads", "random heads 0"];
+
 export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   controls_wikitext2: {
     ...WIKITEXT,
@@ -73,6 +77,15 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   controls_needle_2048: {
     ...{ ...NEEDLES, tokens: 2048 },
     trials: NEEDLE_CONTROLS,
+  },
+  /** Eviction as SnapKV's paper has it. */
+  once_needle_512: {
+    ...{ ...NEEDLES, tokens: 512, recent: 32, once: true },
+    trials: ONCE,
+  },
+  once_needle_2048: {
+    ...{ ...NEEDLES, tokens: 2048, once: true },
+    trials: ONCE,
   },
   /** The second text of the study. */
   controls_messages: {
@@ -87,7 +100,14 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   /** All of WikiText-2's test split. */
   whole_wikitext2: {
     ...{ ...WIKITEXT, tokens: 148 * 2048 },
-    trials: ["leave-one-out heads", "random heads", "key heads", "duo-attention none", "key none", "random none"],
+    trials: [
+      "leave-one-out heads",
+      "random heads",
+      "key heads",
+      "duo-attention none",
+      "key none",
+      "random none",
+    ],
   },
   /** third_text.md is its plan. */
   third_text: {
