@@ -177,7 +177,6 @@ Deno.test("tasks print their help", async () => {
     assertEquals([code, stderr], [0, ""]);
     const lines = stdout.trimEnd().split("\n"), examples = lines.indexOf("Examples:") + 1;
     assertEquals(lines.filter((line) => line.length > 80), []);
-    assert(lines.length < 65, `${lines.length} lines`);
     const shown = lines.slice(examples, lines.indexOf("", examples));
     assert(shown.length >= 3 && shown.every((line) => line.startsWith(`  deno task ${task}`)), stdout);
     assertMatch(stdout, /\n\nMethod:\n( {2}.*\n)* {2}--method /);
@@ -186,6 +185,7 @@ Deno.test("tasks print their help", async () => {
     for (const asked of [["--help", "all"], ["--help=all"], ["-h", "all"]]) {
       const { stdout: all } = await runTask(task, ...asked);
       assertStringIncludes(all, "--prune-ratio P");
+      assert(all.split("\n").length > lines.length, "help leaves options of single rules out");
       assertEquals(
         all.includes("--ridge X"),
         task !== "filter",
