@@ -10,7 +10,7 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
-import { encodeItems, findTask, ItemScorer, PerplexityEvaluation, readItems } from "../../../lib/eval/mod.ts";
+import { encodeItems, findTask, ItemScorer, readItems } from "../../../lib/eval/mod.ts";
 import { mean } from "../../../lib/math/mean.ts";
 import { createPruner, type MethodOptions, type Pruner, resolveOptions } from "../../../lib/methods/mod.ts";
 import { type LoadedModel, loadModel, retrievalScores } from "../../../lib/model/mod.ts";
@@ -35,11 +35,11 @@ const prunerOf = (loaded: Loaded, options: MethodOptions) =>
 async function openText(loaded: Loaded, set: TextSet, data: string): Promise<{ head: object; run: Run }> {
   const whole = await Deno.readTextFile(`${data}/${set.file}`);
   const text = whole.slice(set.fromCharacter ?? 0);
-  const ids = loaded.tokenizer.encode(text.slice(0, 8 * set.tokens), { bos: loaded.tokenizer.addsBos }).slice(
-    0,
-    set.tokens,
-  );
-  const evaluation = new PerplexityEvaluation(loaded.model, ids, { context: set.context });
+  const { model, tokenizer } = loaded, { context } = set;
+  const ids = tokenizer.encode(text.slice(0, 8 * set.tokens)).slice(0, set.tokens);
+  // Each chunk begins with BOS where the model was trained so.
+  const evaluation = findTask(tokenizer.addsBos ? "perplexity_bos" : "perplexity")
+    .open(model, { text, ids, context, tokenizer });
   const dense: number[] = [];
   await evaluation.dense({ onLosses: (chunk, losses) => void (dense[chunk] = round(mean(losses))) });
   const run: Run = async (trials, keep) => {

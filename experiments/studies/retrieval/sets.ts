@@ -50,7 +50,7 @@ const WIKITEXT = {
 };
 /** Two of its three layers without a window are whole; of one KV head each, so that whole heads are the same. */
 const GEMMA = {
-  ...{ model: "gemma3-270m", ratio: 0.5 },
+  ...{ model: "gemma3-270m", ratio: 0.5, tokens: 8 * 2048 },
   trials: [
     ...["leave-one-out auto", "random auto", "key auto", "duo-attention none"],
     ...["leave-one-out none", "random none", "key none"],
