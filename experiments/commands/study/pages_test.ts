@@ -72,6 +72,7 @@ const trials = [
 const search = {
   ...{ sampler: "tpe", seed: 0, proposed: 9, repeated: 1, refused: 1, firstRefused: "tau 99" },
   ...{ objectives: ["loss", "pairs"], importances: { tau: 0.5, fusion: 0.5 }, hypervolume: 0.5 },
+  ...{ space: [{ name: "tau", low: 0.5, high: 4, log: true }], limits: {} },
 };
 const comparison = JSON.parse(
   await Deno.readTextFile(
