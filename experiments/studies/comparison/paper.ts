@@ -21,11 +21,11 @@ export const PAGES = ["study", "gemma"].map((name) =>
   new URL(`../../../docs/results/${name}.md`, import.meta.url)
 );
 
-/** A page with its tables in place: each after a comment `<!-- table: NAME -->`, up to the next empty line. */
+/** A page with its tables in place: each after a comment `<!-- table: NAME -->`, up to the next empty line; others stay. */
 export const fillPage = (page: string, tables: { readonly [name: string]: string }): string =>
   page.replaceAll(
     /(<!-- table: ([\w ]+) -->\n\n).*?(?=\n\n)/gs,
-    (_, head, name) => head + tables[name]!.trimEnd(),
+    (found, head, name) => tables[name] === undefined ? found : head + tables[name].trimEnd(),
   );
 
 if (import.meta.main) {

@@ -1,6 +1,6 @@
 /**
  * Measures rules with and without whole layers and heads, on texts in chunks and on needles. Each finished trial is a line
- * of results/SET.jsonl; the same command continues a set.
+ * of results/trials/SET.jsonl; the same command continues a set.
  *
  * usage: deno run -A experiments/studies/retrieval/measure.ts DATA SET… [--threads N] [--together N]
  *
@@ -109,7 +109,7 @@ if (import.meta.main) {
   const threads = flags.threads === undefined ? undefined : Number(flags.threads);
   const together = Number(flags.together ?? 1), backend = await openCpu({ threads, build: true });
   for (const name of names) {
-    const set = SETS[name]!, path = new URL(`results/${name}.jsonl`, import.meta.url);
+    const set = SETS[name]!, path = new URL(`results/trials/${name}.jsonl`, import.meta.url);
     const lines = exists(path) ? (await Deno.readTextFile(path)).trimEnd().split("\n") : [];
     const done = new Set(lines.slice(1).map((line) => JSON.parse(line).trial));
     const left = set.trials.filter((trial) => !done.has(trial));

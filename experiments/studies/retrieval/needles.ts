@@ -4,6 +4,7 @@ import { plural } from "../../../lib/plural.ts";
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import { pairedShareInterval, shareInterval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
+import { nameOf, WHOLE } from "./names.ts";
 import { hasLines, readLines } from "./read.ts";
 
 /** Lengths of the texts, in tokens. */
@@ -13,12 +14,15 @@ export const LENGTHS = [512, 2048] as const;
 export interface Found {
   readonly rule: string;
   readonly whole: string;
+  /** Whether tokens are evicted once, between prompt and answer, and not at every block start. */
+  readonly once?: boolean;
   /** Of random the mean over its seeds. */
   readonly found: number;
   readonly seeds?: number;
-  /** Needles found that the full model does not find, and the other way round; undefined where only the sum was recorded. */
-  readonly gained?: number;
-  readonly lost?: number;
+  /** Per text 1 if found, else 0, of random the mean over seeds; undefined where only the sum was recorded. */
+  readonly answers?: readonly number[];
+  /** Per text 1 if the full model does not find it but the rule does, -1 the other way round; in any order. */
+  readonly differences?: readonly number[];
 }
 
 /** All that was measured at one length. */
@@ -30,28 +34,53 @@ export interface Needles {
   readonly rows: readonly Found[];
 }
 
-/** Reads committed results: of the rules evaluations, of random a set of measure.ts. */
+/** Differences by text of two lists of answers. */
+const subtract = (own: readonly number[], other: readonly number[]) =>
+  own.map((value, item) => value - other[item]!);
+
+/** A set of measure.ts: a row per rule and whole parts, with differences from the full model where that was run. */
+async function readSet(name: string): Promise<Found[]> {
+  type Line = { readonly trial: string; readonly found: readonly number[] };
+  const [, ...lines] = hasLines(name) ? await readLines<Line>(name) : [];
+  const full = lines.find(({ trial }) => trial === "dense")?.found;
+  const groups = Map.groupBy(
+    lines.filter(({ trial }) => trial !== "dense"),
+    ({ trial }) => trial.replace(/ \d+$/, ""),
+  );
+  return [...groups].map(([trial, own]) => {
+    const [rule, whole] = trial.split(" ") as [string, string];
+    const answers = own[0]!.found.map((_, item) => mean(own.map(({ found }) => found[item]!)));
+    return {
+      ...{ rule, whole, answers, found: answers.reduce((sum, answer) => sum + answer, 0) },
+      ...(rule === "random" && { seeds: own.length }),
+      ...(full && { differences: subtract(answers, full) }),
+    };
+  });
+}
+
+/** Reads committed results: of the older rules evaluations, of the others and of random a set of measure.ts. */
 export async function readNeedles(tokens: number): Promise<Needles> {
   const path = new URL(`results/needle_${tokens}.json`, import.meta.url);
   const runs = JSON.parse(await Deno.readTextFile(path));
-  const name = `controls_needle_${tokens}`;
-  type Control = { readonly trial: string; readonly found: readonly number[] };
-  const [, ...controls] = hasLines(name) ? await readLines<Control>(name) : [];
   const { items, dense } = runs.none.results[0], full = Math.round(dense.value * items);
-  const rules: Found[] = Object.entries<{ results: { difference: { gained: number; lost: number } }[] }>(runs)
-    .map(([name, { results }]) => {
+  const rules = Object.entries<{ results: { difference: { gained: number; lost: number } }[] }>(runs)
+    .map(([name, { results }]): Found => {
       const { gained, lost } = results[0]!.difference, isOther = name === "leave-one-out";
       const [rule, whole] = isOther ? [name, "heads"] : ["key", name];
-      return { rule, whole, found: full + gained - lost, gained, lost };
+      const differences = Array.from(
+        { length: items },
+        (_, i) => i < gained ? 1 : i < gained + lost ? -1 : 0,
+      );
+      return { rule, whole, found: full + gained - lost, differences };
     });
-  const groups = Map.groupBy(controls, ({ trial }) => trial.replace(/ \d+$/, ""));
-  const random = [...groups].map(([trial, own]): Found => {
-    const [rule, whole] = trial.split(" ") as [string, string];
-    const counts = own.map(({ found }) => found.filter((one) => one === 1).length);
-    return { rule, whole, found: mean(counts), seeds: own.length };
-  });
-  return { tokens, items, full, rows: [...rules, ...random] };
+  return { tokens, items, full, rows: [...rules, ...await readSet(`controls_needle_${tokens}`)] };
 }
+
+/** The same for evictions once, between prompt and answer. */
+export const readOnce = async (tokens: number): Promise<Needles> => ({
+  ...await readNeedles(tokens),
+  rows: (await readSet(`once_needle_${tokens}`)).map((row) => ({ ...row, once: true })),
+});
 
 /** The number that random eviction finds with the same whole parts. */
 export const randomOf = ({ rows }: Needles, whole: string): Found | undefined =>
@@ -66,36 +95,31 @@ export const points = (differences: readonly number[]): string => {
   return formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0);
 };
 
-const WHOLE: { readonly [whole: string]: string } = {
-  none: "none",
-  auto: "4 layers",
-  heads: "7 KV heads",
-};
+/** A number found of all texts, with Wilson's interval. */
+function share({ found, seeds }: Found, items: number): string {
+  const { low, high } = shareInterval(found / items, items);
+  const of = seeds === undefined ? "" : `, ${plural(seeds, "seed")}`;
+  return `${Number(found.toFixed(1))} [${Math.round(items * low)}, ${Math.round(items * high)}]${of}`;
+}
 
-/** A row per length, whole parts and rule that has a control: how many needles it finds, and random with the same settings. */
+/** A row per whole parts, rule and length that has a control: how many needles it finds, and random with the same settings. */
 export function tabulateNeedles(all: readonly Needles[]): PlainTable {
-  const rows = all.flatMap((own) =>
-    Object.keys(WHOLE).flatMap((whole) => {
+  const rows = Object.keys(WHOLE).flatMap((whole) =>
+    all.flatMap((own) => {
       const random = randomOf(own, whole), { items, tokens, full } = own;
       if (random === undefined) return [];
-      const share = ({ found, seeds }: Found) => {
-        const { low, high } = shareInterval(found / items, items);
-        const of = seeds === undefined ? "" : `, ${plural(seeds, "seed")}`;
-        return `${Number(found.toFixed(1))} [${Math.round(items * low)}, ${Math.round(items * high)}]${of}`;
-      };
       return own.rows.filter((row) => row.whole === whole && row !== random).map((row) => [
-        ...[WHOLE[whole]!, `\`${row.rule}\``, String(tokens), String(items), String(full), share(row)],
-        points(
-          Array.from({ length: items }, (_, i) => i < row.gained! ? 1 : i < row.gained! + row.lost! ? -1 : 0),
-        ),
-        share(random),
+        ...[WHOLE[whole]!, nameOf(row), String(tokens), String(items), String(full), share(row, items)],
+        row.differences ? points(row.differences) : "-",
+        share(random, items),
+        row.answers ? points(subtract(row.answers, random.answers!)) : "-",
       ]);
     })
   );
   return {
     columns: [
       ...["whole", "rule", "tokens", "texts", "full model finds", "found"],
-      ...["difference from the full model, points", "random finds"],
+      ...["difference from the full model, points", "random finds", "difference from random, points"],
     ],
     left: [true, true],
     rows,

@@ -79,11 +79,13 @@ export async function readSweep(name: string): Promise<Trial[]> {
 
 /** Whether a set of measure.ts has results. */
 export const hasLines = (name: string): boolean =>
-  exists(fileURLToPath(new URL(`results/${name}.jsonl`, import.meta.url)));
+  exists(fileURLToPath(new URL(`results/trials/${name}.jsonl`, import.meta.url)));
 
 /** Lines of a set of measure.ts: its conditions, then its trials. */
 export async function readLines<T>(name: string): Promise<[{ readonly [name: string]: unknown }, ...T[]]> {
-  return (await readFile(`${name}.jsonl`)).trimEnd().split("\n").map((line) => JSON.parse(line)) as never;
+  return (await readFile(`trials/${name}.jsonl`)).trimEnd().split("\n").map((line) =>
+    JSON.parse(line)
+  ) as never;
 }
 
 /** The trials of a set of measure.ts on a text; those that differ in the seed alone are one. */

@@ -57,10 +57,11 @@ const GEMMA = {
   ],
 };
 const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
-/** Random eviction with each kind of whole parts, the first seed of all before further seeds. */
+/** Random eviction with each kind of whole parts, the first seed of all before further seeds; SnapKV at every block start. */
 const NEEDLE_CONTROLS = [
   ...["random heads 0", "random auto 0", "random none 0"],
   ...[1, 2, 3, 4].flatMap((seed) => ["heads", "auto", "none"].map((whole) => `random ${whole} ${seed}`)),
+  ...["dense", "snapkv none"],
 ];
 
 const ONCE = ["snapkv none", "random none 0", "leave-one-out heads", "random heads 0"];

@@ -6,7 +6,8 @@
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 import { LEAST_CHUNKS, showNats, showStandings } from "../comparison/losses.ts";
 import { fillPage } from "../comparison/paper.ts";
-import { LENGTHS, readNeedles, tabulateNeedles } from "./needles.ts";
+import { METHODS, nameOf, WHOLE } from "./names.ts";
+import { LENGTHS, readNeedles, readOnce, tabulateNeedles } from "./needles.ts";
 import {
   compareBy,
   controlOf,
@@ -21,28 +22,14 @@ import {
   type Trial,
 } from "./read.ts";
 
+/** Of one KV head each, so that whole heads are the same. */
+const GEMMA_WHOLE = { none: "none", auto: "layers 5, 11" };
+
 /** The ratio of the page, of which 30% of the cache is left in chunks of 2,048. */
 export const RATIO = 0.789;
 
-/** Methods of the literature, as their papers call them. */
-const METHODS: { readonly [rule: string]: string } = {
-  streaming: "StreamingLLM",
-  snapkv: "SnapKV",
-  h2o: "H2O",
-  tova: "TOVA",
-  "keydiff-cache": "KeyDiff",
-  knorm: "Knorm",
-  lagkv: "LagKV",
-  "expected-attention": "ExpectedAttention",
-  adakv: "AdaKV",
-  "duo-attention": "DuoAttention",
-  "razor-attention": "RazorAttention",
-};
-const WHOLE: { readonly [whole: string]: string } = { none: "none", auto: "4 layers", heads: "7 KV heads" };
-
-const nameOf = ({ rule }: Trial) =>
-  METHODS[rule] === undefined ? `\`${rule}\`` : `${METHODS[rule]} (adapted)`;
-const wholeOf = ({ rule, whole }: Trial) => /^(duo|razor)/.test(rule) ? "its own" : WHOLE[whole]!;
+const wholeOf = ({ rule, whole }: Trial, names = WHOLE) =>
+  /^(duo|razor)/.test(rule) ? "its own" : names[whole]!;
 
 /** Trials that a page shows: of one ratio, with enough chunks for an interval, and with a control. */
 export const shownTrials = (trials: readonly Trial[], ratio: number): Trial[] =>
@@ -60,7 +47,7 @@ function showDifference(measure: Measure, own: Trial, other: Trial | undefined, 
 const each = (count: number) => 1 - 0.05 / count;
 
 /** A row per rule and whole parts: the three metrics, and the distance from random with the same settings. */
-export function tabulateLosses(trials: readonly Trial[], ratio = RATIO): PlainTable {
+export function tabulateLosses(trials: readonly Trial[], ratio = RATIO, names = WHOLE): PlainTable {
   const shown = shownTrials(trials, ratio), isRandom = ({ rule }: Trial) => rule === "random";
   const confidence = each(shown.filter((trial) => !isRandom(trial)).length);
   const order = Object.keys(WHOLE), lossOf = (trial: Trial) => meanOf("loss", trial)!;
@@ -77,7 +64,7 @@ export function tabulateLosses(trials: readonly Trial[], ratio = RATIO): PlainTa
       const random = controlOf(trials, trial)!, kl = meanOf("kl", trial), top1 = meanOf("top1", trial);
       const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, trial, random, confidence));
       return [
-        ...[nameOf(trial), wholeOf(trial), String(trial.loss.length)],
+        ...[nameOf(trial), wholeOf(trial, names), String(trial.loss.length)],
         ...[`${(100 * trial.retained).toFixed(1)}%`, showNats(intervalOf("loss", trial)!)],
         isRandom(trial) ? "-" : showDifference("loss", trial, random, confidence),
         kl?.toFixed(3) ?? "-",
@@ -130,38 +117,48 @@ export function tabulateMethods(trials: readonly Trial[], ratio = RATIO): PlainT
   };
 }
 
-/** A row per kind of whole parts: `variance` minus `key` by each metric, the fusion with the values that the paper proposes. */
-export function tabulateFusion(trials: readonly Trial[], ratio = RATIO): PlainTable {
-  const pairs = Object.keys(WHOLE).flatMap((whole) => {
-    const own = findTrial(trials, { rule: "variance", whole, ratio });
-    const keys = findTrial(trials, { rule: "key", whole, ratio });
-    return own === undefined || keys === undefined ? [] : [{ whole, own, keys }];
-  });
+interface Pair {
+  readonly name: string;
+  readonly own: Trial | undefined;
+  readonly other: Trial | undefined;
+}
+
+/** A row per pair of which both were run: the first minus the second by each metric. */
+function tabulatePairs(all: readonly Pair[], column: string, verdict: string): PlainTable {
+  const pairs = all.filter(({ own, other }) => own !== undefined && other !== undefined);
   const confidence = each(pairs.length);
   return {
-    columns: ["whole", "loss", "KL", "top-1", "loss, KL, top-1 against `key`"],
+    columns: [column, "loss", "KL", "top-1", verdict],
     left: [true],
-    rows: pairs.map(({ whole, own, keys }) => {
-      const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, own, keys, confidence)!);
+    rows: pairs.map(({ name, own, other }) => {
+      const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, own!, other!, confidence)!);
       return [
-        WHOLE[whole]!,
-        ...MEASURES.map((measure) => showDifference(measure, own, keys, confidence)),
+        name,
+        ...MEASURES.map((measure) => showDifference(measure, own!, other, confidence)),
         showStandings({ loss: loss!, KL: KL!, "top-1": agreement! }),
       ];
     }),
   };
 }
 
-/** A row per rule and whole parts on too few chunks for an interval: its loss increase, and that of random. */
-export const tabulateFew = (trials: readonly Trial[], layers: string): PlainTable => ({
-  columns: ["rule", "whole", "chunks", "cache left", "loss increase", "random"],
-  left: [true, true],
-  rows: trials.filter(({ rule }) => rule !== "random").map((trial) => [
-    ...[nameOf(trial), trial.whole === "none" ? "none" : layers, String(trial.loss.length)],
-    `${(100 * trial.retained).toFixed(1)}%`,
-    ...[trial, controlOf(trials, trial)!].map((own) => `+${meanOf("loss", own)!.toFixed(3)}`),
-  ]),
-});
+/** A row per kind of whole parts: `variance` minus `key` by each metric, the fusion with the values that the paper proposes. */
+export function tabulateFusion(trials: readonly Trial[], ratio = RATIO): PlainTable {
+  const find = (rule: string, whole: string) => findTrial(trials, { rule, whole, ratio });
+  const pairs = Object.entries(WHOLE).map(([whole, name]) => {
+    return { name, own: find("variance", whole), other: find("key", whole) };
+  });
+  return tabulatePairs(pairs, "whole", "loss, KL, top-1 against `key`");
+}
+
+/** A row per text: `leave-one-out` with whole layers minus DuoAttention by each metric. */
+export function tabulateDuo(texts: { readonly [text: string]: readonly Trial[] }, ratio: number): PlainTable {
+  const pairs = Object.entries(texts).map(([name, trials]) => ({
+    name,
+    own: findTrial(trials, { rule: "leave-one-out", whole: "auto", ratio }),
+    other: findTrial(trials, { rule: "duo-attention", whole: "none", ratio }),
+  }));
+  return tabulatePairs(pairs, "text", "loss, KL, top-1 against DuoAttention");
+}
 
 type Named = readonly [rule: string, whole: string];
 /** The targets of third_text.md that compare two trials. */
@@ -215,6 +212,7 @@ export function tabulateTargets(trials: readonly Trial[]): PlainTable {
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
   const read = (name: string) => hasLines(name) ? readText(name) : [];
   const wikitext = await readWikitext(), third = await read("third_text");
+  const gemma = { "WikiText-2": await read("gemma_wikitext2"), messages: await read("gemma_messages") };
   const tables: { readonly [name: string]: PlainTable } = {
     losses: tabulateLosses(wikitext),
     whole: tabulateWhole(wikitext),
@@ -224,12 +222,19 @@ export async function makeTables(): Promise<{ readonly [name: string]: string }>
     fusion: tabulateFusion(third),
     messages: tabulateLosses(await read("controls_messages")),
     needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
+    "needles once": tabulateNeedles(await Promise.all(LENGTHS.map(readOnce))),
+    "gemma whole WikiText": tabulateLosses(gemma["WikiText-2"], 0.5, GEMMA_WHOLE),
+    "gemma whole messages": tabulateLosses(gemma.messages, 0.5, GEMMA_WHOLE),
+    "gemma whole duo": tabulateDuo(gemma, 0.5),
   };
   return Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, formatMarkdown(table)]));
 }
 
-export const PAGE = new URL("../../../docs/results/retrieval-layers.md", import.meta.url);
+export const PAGES = ["retrieval-layers", "gemma"].map((name) =>
+  new URL(`../../../docs/results/${name}.md`, import.meta.url)
+);
 
 if (import.meta.main) {
-  await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), await makeTables()));
+  const tables = await makeTables();
+  for (const page of PAGES) await Deno.writeTextFile(page, fillPage(await Deno.readTextFile(page), tables));
 }

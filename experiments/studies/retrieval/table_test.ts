@@ -20,17 +20,17 @@ import {
   readWikitext,
   type Trial,
 } from "./read.ts";
-import { makeTables, PAGE, RATIO, tabulateFew } from "./table.ts";
+import { makeTables, PAGES, RATIO } from "./table.ts";
 
 const readPage = (path: string) => Deno.readTextFile(new URL(path, import.meta.url));
 const LOG = "README.md";
 
-Deno.test("the page of retrieval layers has the tables that their script makes", async () => {
-  const page = await Deno.readTextFile(PAGE), tables = await makeTables();
-  assertEquals(fillPage(page, tables), page, "run experiments/studies/retrieval/table.ts");
-  for (const name of ["losses", "whole", "methods", "needles"]) {
-    assertStringIncludes(page, tables[name]!.trimEnd());
+Deno.test("the pages of retrieval layers and Gemma have the tables that their script makes", async () => {
+  const pages = await Promise.all(PAGES.map((page) => Deno.readTextFile(page))), tables = await makeTables();
+  for (const page of pages) {
+    assertEquals(fillPage(page, tables), page, "run experiments/studies/retrieval/table.ts");
   }
+  for (const table of Object.values(tables)) assertStringIncludes(pages.join(""), table.trimEnd());
 });
 
 Deno.test("a sweep takes the grid of the older results", async () => {
@@ -48,7 +48,7 @@ Deno.test("a sweep takes the grid of the older results", async () => {
 });
 
 Deno.test("the page says what the rule adds once heads are whole, by all three metrics", async () => {
-  const trials = await readWikitext(), page = (await Deno.readTextFile(PAGE)).replaceAll(/\s+/g, " ");
+  const trials = await readWikitext(), page = (await Deno.readTextFile(PAGES[0]!)).replaceAll(/\s+/g, " ");
   const find = (rule: string, whole: string) => findTrial(trials, { rule, whole, ratio: RATIO })!;
   const random = find("random", "heads"), loss = (trial: Trial) => meanOf("loss", trial)!.toFixed(3);
   assertEquals(random.seeds, 5);
@@ -180,12 +180,6 @@ Deno.test("the page of retrieval layers has the layers and losses that the probe
   const [first, again] = losses.map((loss) => loss.toFixed(1));
   const row = page.split("\n").find((line) => line.startsWith("| `tiny` |"))!;
   assertStringIncludes(row, ` s | ${layers} | ${first} and ${again}: it does not copy`);
-});
-
-Deno.test("the page of Gemma has the losses with whole layers of the committed results", async () => {
-  const page = await readPage("../../../docs/results/gemma.md"),
-    trials = await readSweep("gemma3-270m_2048_8192");
-  assertStringIncludes(page, formatMarkdown(tabulateFew(trials, "layers 5, 11")));
 });
 
 Deno.test("intervalOf() is Student's t over the chunks that both trials have, and none below six", () => {
