@@ -1,14 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { loadModel, Model } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { measureLayers, spareLayers } from "./layers.ts";
-
-Deno.test("the layers of largest divergences keep every key, and the others drop what they would have", () => {
-  const ratios = spareLayers([0.1, 0.5, 0.2, 0.3], 2, 0.4);
-  assertEquals(ratios, [0.8, 0, 0.8, 0]);
-  assertEquals(spareLayers([0.1, 0.2], 0, 0.4), [0.4, 0.4]);
-  assertThrows(() => spareLayers([0.1, 0.5, 0.2, 0.3], 3, 0.4), RangeError, "the others would drop 1.6");
-});
+import { measureLayers } from "./layers.ts";
 
 Deno.test("a layer that loses its far keys diverges, one whose keys are all near does not", async () => {
   const backend = new ReferenceBackend(), tiny = (await loadModel("tiny", backend)).model;

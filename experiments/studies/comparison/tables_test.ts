@@ -2,7 +2,6 @@ import { readdirSync } from "node:fs";
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { comparedAtRatios, type Comparison } from "../../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
-import { collectLosses, joinRatios, plotItems, plotLosses } from "./pictures.ts";
 import {
   collectItems,
   fillTables,
@@ -81,21 +80,6 @@ Deno.test("a part of several ratios has a row per method and a column per ratio,
     ["cur", "-", "+0.100 [0.090, 0.110] ▲", "40%"],
     ["paper", "+0.500 [0.490, 0.510] ▲†", "+3.000 [2.990, 3.010] ▲†", "40%"],
   ]);
-  const curves = collectLosses(own);
-  assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
-  assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
-  assertEquals(plotLosses(curves.slice(1), "").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
-  // Points of one ratio are next to each other, a few percent apart.
-  const places = plotLosses(curves, "").data.map(({ x }) => (x as number[]).at(-1)!.toFixed(3));
-  assertEquals(places, ["48.500", "51.500"]);
-});
-
-Deno.test("parts at several ratios are joined by the named methods", () => {
-  const own = joinRatios([
-    part([["cur at 0.2", 0.2, 0.1]]),
-    part([["cur at 0.5", 0.5, 0.3], ["h2o at 0.5", 0.5, 0.2]]),
-  ], new Set(["cur"]));
-  assertEquals(collectLosses(own).map(({ method, points }) => [method, points.length]), [["cur", 2]]);
 });
 
 Deno.test("the mean change over tasks takes tasks as independent", () => {
@@ -107,8 +91,6 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
   assertEquals([best!.method, a!.method], ["b at 0.5", "a at 0.5"]);
   assertAlmostEquals(a!.change.estimate, -10);
   assertAlmostEquals(a!.change.high - a!.change.estimate, 5); // 10 points over 2 tasks
-  const figure = plotItems([{ side: "keys", part: own }], "");
-  assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
 });
 
 Deno.test("perplexities that are out of all proportion are shown by their size", () => {
