@@ -94,9 +94,8 @@ export function decodeOps(context: CudaContext, backend: Device): BatchOps {
 
     kvKeyStep({ states, ends, keep, columns }, cache, { filterKeys, values, positions }) {
       const { spec } = states;
-      const [batch, , ...heads] = cache.keys.shape;
       expectTensor("ends", ends, "i32", cache.positions.shape);
-      expectTensor("filterKeys", filterKeys, "f32", [batch!, ...heads]);
+      expectTensor("filterKeys", filterKeys, "f32", [cache.keys.shape[0]!, spec.numKvHeads, spec.headDim]);
       expectTensor("values", values, "f32", filterKeys.shape);
       context.call("tkf_key_step", {
         spec: specArgs(spec, 0),

@@ -6,7 +6,15 @@ import { judgedTokens } from "../../lib/filter/blocks.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
-import { CONFIG, filtering, ids, modelOn, truth, WHOLE_HEADS } from "./small_model/testing.ts";
+import {
+  CONFIG,
+  filtering,
+  ids,
+  modelOn,
+  truth,
+  WHOLE_HEADS,
+  WHOLE_HEADS_ON_DEVICE,
+} from "./small_model/testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { ptxCounts, testOnDevice } from "./testing.ts";
 
@@ -18,6 +26,7 @@ const CASES: readonly MethodOptions[] = [
   { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
   { side: "key", recent: 3, block: 4 },
   { fusion: "learned", kvFusion: "value", kvRatio: 0.6, recent: 4, block: 8, keyState: "pre-rope" },
+  ...WHOLE_HEADS_ON_DEVICE,
   WHOLE_HEADS,
 ];
 const words = (options: MethodOptions) => JSON.stringify(options);
@@ -25,7 +34,7 @@ const words = (options: MethodOptions) => JSON.stringify(options);
 testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisions and usage", (backend) => {
   const tokens = ids(40), model = modelOn(backend);
   // In the fast tier a batch decides by other cases.
-  for (const options of [undefined, ...CASES.filter((_, i) => RUNS_SLOW || i === 3 || i === 5)]) {
+  for (const options of [undefined, ...CASES.filter((_, i) => RUNS_SLOW || [3, 5, 7, 8].includes(i))]) {
     const pruner = (on?: typeof backend) => options && filtering(options, on);
     const want = scoreSequence(truth, tokens, pruner(), { phase: "decode" });
     const fed: number[] = [];
@@ -115,7 +124,7 @@ for (const options of CASES) {
     },
   );
 }
-for (const options of CASES.filter((_, i) => RUNS_SLOW || [0, 2, 4].includes(i))) { // the last: below
+for (const options of CASES.filter((_, i) => RUNS_SLOW || [0, 2, 4, 7, 8].includes(i))) { // the last: below
   testOnDevice(
     `BatchDecoder decides and scores as the reference: ${words(options)}`,
     (backend) => decideInBatch(backend, options),

@@ -77,7 +77,7 @@ export interface Batch {
   readonly decisions: BatchDecisions;
 }
 
-/** An empty batch. @param dtype of the cache */
+/** An empty batch. @param c Has the cache's KV heads in its input. @param dtype of the cache */
 export function createBatch(
   { backend, on }: Way<Backend>,
   c: FilterCase,
@@ -87,7 +87,7 @@ export function createBatch(
   dtype: "f32" | "f16" | "bf16",
 ): Batch {
   const { spec } = c, one = createLayerState(spec);
-  const row = [spec.numKvHeads, spec.headDim];
+  const row = c.input.keys.shape.slice(1);
   const alloc = (dtype: "f32" | "f64", part: ArrayLike<number>) => backend.alloc(dtype, [batch, part.length]);
   return {
     states: {

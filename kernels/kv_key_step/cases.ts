@@ -24,7 +24,8 @@ export const KEY_CASES: readonly FilterCase[] = Array.from({ length: 60 }, (_, i
 export const CALLS: Calls = {
   tkf_key_step(d) {
     const { layer, spec } = drawSpec(d, false), batch = d.size(5), { numKvHeads, headDim } = layer;
-    const cache = drawCache(d, batch, numKvHeads, headDim, d.pick(FLOATS)), { capacity, counts } = cache;
+    const cache = drawCache(d, batch, d.from(1, numKvHeads), headDim, d.pick(FLOATS)),
+      { capacity, counts } = cache;
     const positions = d.indices(batch, 40, -1), size = batch * numKvHeads * headDim;
     // Most tokens are the last ones of their cache; the others stay as they are.
     counts.forEach((count, b) => cache.positions[b * capacity + count - 1] = positions[b]!);

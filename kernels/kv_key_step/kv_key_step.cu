@@ -134,12 +134,12 @@ bool check_args(Check& check, const tkf_key_step_args& a) {
   check.require(a.spec.threshold != TKF_THRESHOLD_TOPK, TKF_STATUS_STATE,
                 "found the policy \"topk\", which looks at a whole sequence, expected another");
   check.require(!learns(a.spec), TKF_STATUS_STATE, "found the rule \"learned\", expected one of keys and values alone");
-  check.size("kv_heads of the cache", cache.kv_heads, a.spec.kv_heads, a.spec.kv_heads);
+  check.size("kv_heads of the cache", cache.kv_heads, 1, a.spec.kv_heads);
   check.size("head_dim of the cache", cache.head_dim, a.spec.head_dim, a.spec.head_dim);
   check_cache(check, cache);
   check.size("recent", a.recent, 0, 65536);
-  check.array<float>("filter_keys", a.filter_keys, {batch, cache.kv_heads, cache.head_dim});
-  check.array<float>("values", a.values, {batch, cache.kv_heads, cache.head_dim});
+  check.array<float>("filter_keys", a.filter_keys, {batch, a.spec.kv_heads, cache.head_dim});
+  check.array<float>("values", a.values, {batch, a.spec.kv_heads, cache.head_dim});
   check_states(check, a.spec, a.states, batch, false);
   check.array<int32_t>("positions", a.positions, {batch});
   check.array<uint8_t>("keep", a.keep, {batch});

@@ -74,6 +74,12 @@ export const WHOLE_HEADS: MethodOptions = {
   ...{ whole: "heads", wholeFraction: 0.3 },
 };
 
+/** The same by rules that a device decides by itself. */
+export const WHOLE_HEADS_ON_DEVICE: readonly MethodOptions[] = [
+  { ...WHOLE_HEADS, kvFusion: "key" },
+  { ...WHOLE_HEADS, kvFusion: "variance", block: 4, keyState: "pre-rope" },
+];
+
 /** Token Filtering for the model: all layers, a warm-up of 8. */
 export const filtering = (options: MethodOptions, backend?: PrunerContext["backend"]): Pruner =>
   createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, {

@@ -84,8 +84,9 @@ function createKeySide(
     at: waits ? "block" : policyOf(options).whole ? "prefill" : "arrival",
     ...(heads && { heads }),
     ...(isOfChanges && trace === undefined && { readsChangesOnly: true }),
-    // A device decides for all heads of a layer alike.
-    ...(trace === undefined && heads === undefined && rule.native !== undefined && { specs: filter.specs }),
+    // Where heads have rows of their own, a device decides keys alone.
+    ...(trace === undefined && (isDense || heads === undefined) && rule.native !== undefined &&
+      { specs: filter.specs }),
     start: (chunk = 0) =>
       waits
         ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend, isDense)

@@ -122,7 +122,7 @@ for (const kvFusion of ["key", "leave-one-out"] as const) {
   });
 }
 
-Deno.test("whole heads are refused without a score for each, and in batches that a device decides", () => {
+Deno.test("whole heads are refused without a score for each, and in batches of rules that a device lacks", () => {
   assertThrows(
     () => bind({}, { retrieval: () => [1, 2, 3] }),
     RangeError,
@@ -134,6 +134,9 @@ Deno.test("whole heads are refused without a score for each, and in batches that
     RangeError,
     'found "heads" without scores',
   );
-  assertEquals(batchUnsupportedReason(bind()), "keys and values are decided on the host, or traced");
+  assertEquals(batchUnsupportedReason(bind()), undefined);
+  for (const more of [{ kvFusion: "received" }, { side: "both", fusion: "mean", kvFusion: "key" }] as const) {
+    assertEquals(batchUnsupportedReason(bind(more)), "keys and values are decided on the host, or traced");
+  }
   assertEquals(bind().keySide!.whole, [2]);
 });

@@ -10,7 +10,15 @@ import { Model } from "../../model.ts";
 import { judgedTokens } from "../../../filter/blocks.ts";
 import { endingOf } from "../key_judge.ts";
 import { LayerTally } from "../usage.ts";
-import { CONFIG, filtering, ids, truth as model, weights, WHOLE_HEADS } from "../../small_testing.ts";
+import {
+  CONFIG,
+  filtering,
+  ids,
+  truth as model,
+  weights,
+  WHOLE_HEADS,
+  WHOLE_HEADS_ON_DEVICE,
+} from "../../small_testing.ts";
 import { patternPruner } from "../../testing.ts";
 
 const CASES: readonly (MethodOptions | undefined)[] = [
@@ -26,6 +34,7 @@ const CASES: readonly (MethodOptions | undefined)[] = [
   { fusion: "key", kvFusion: "random", kvRatio: 0.6, recent: 5, block: 4, tail: 0.5, threshold: "window" },
   { side: "key", kvFusion: "leave-one-out", recent: 4, block: 4, kvRatio: 0.6 },
   WHOLE_HEADS,
+  ...WHOLE_HEADS_ON_DEVICE,
 ];
 
 Deno.test("BatchDecoder.ids() gives the tokens that the next step feeds where it gets none", () => {
