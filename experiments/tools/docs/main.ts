@@ -12,7 +12,7 @@ import { textOf } from "../../commands/cli/flags/parse.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
 import { runCommand, writeLine } from "../../commands/cli/task.ts";
 import { type Asked, plainCommand } from "../../commands/run.ts";
-import { buildPage } from "./forget/build.ts";
+import { buildPage } from "../../forget/build.ts";
 import { stagePages } from "./stage.ts";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));

@@ -1,7 +1,7 @@
 /** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync } from "node:zlib";
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
 import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
 import { sourceKey } from "../../../ffi/library/sources.ts";
@@ -12,7 +12,6 @@ import { inChild } from "../../../kernels/testing/child.ts";
 import { listFolder, withFolder } from "../../commands/testing.ts";
 import { AGREE, compareExamples } from "../../../ffi/embed/embed_testing.ts";
 import { buildNative, ensureZig, PLATFORMS, zigFor } from "./native.ts";
-import { expectPortable } from "./packages.ts";
 import { buildWasm, formatBuilt, WASM } from "./wasm.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -68,12 +67,15 @@ test("two builds of a library for release have the same bytes, the other one lis
 test("the library of a release for darwin-arm64 is signed, needs old macOS only, and has every op", async (folder) => {
   const zig = await ensureZig(() => {}), build = () => buildNative(PLATFORMS["darwin-arm64"]!, zig);
   const { bytes } = await build(), path = `${folder}/library.dylib`;
-  await expectPortable("darwin-arm64", bytes);
   // The linker gets other paths each time.
   assertEquals(await sha256((await build()).bytes), await sha256(bytes));
   const { library: { ops } } = await import("../../../ffi/library/abi_testing.ts");
   await Deno.writeFile(path, bytes);
-  const { stdout } = await run("llvm-objdump", ["--macho", "--exports-trie", path]);
+  const read = async (what: string) => (await run("llvm-objdump", ["--macho", what, path])).stdout;
+  const headers = await read("--private-headers"), stdout = await read("--exports-trie");
+  for (const expected of ["cmd LC_CODE_SIGNATURE", "minos 11.0\n"]) assertStringIncludes(headers, expected);
+  const needs = Array.from(headers.matchAll(/ name (\/.*) \(offset/g), ([, path]) => path);
+  assertEquals(needs, ["/usr/lib/dyld", "/usr/lib/libSystem.B.dylib"]);
   const named = Array.from(stdout.matchAll(/ _(tkf_\w+)$/gm), ([, name]) => name!);
   assertEquals(named.sort(), [...Object.keys(SYMBOLS), ...ops.keys()].sort());
 });

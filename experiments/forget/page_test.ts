@@ -1,22 +1,22 @@
 /** The page "What does it forget?" as readers see it: live, with a file of their own, recorded, and as one file. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { openWasm } from "../../../../ffi/wasm/mod.ts";
-import { scoreSequence } from "../../../../lib/eval/mod.ts";
-import { createPruner } from "../../../../lib/methods/mod.ts";
-import { loadModel } from "../../../../lib/model/mod.ts";
-import { browserTest } from "../../../../lib/plot/figure/testing.ts";
-import { openBrowser } from "../../../../lib/plot/mod.ts";
-import { IN_SLOW_TIER } from "../../../../lib/testing.ts";
-import { Progress } from "../../../commands/cli/output/progress.ts";
-import { withFolder } from "../../../commands/testing.ts";
-import type { Recording } from "../../../studies/retrieval/record.ts";
-import { ensurePackages } from "../main.ts";
-import { serveSite } from "../testing.ts";
+import { openWasm } from "../../ffi/wasm/mod.ts";
+import { scoreSequence } from "../../lib/eval/mod.ts";
+import { createPruner } from "../../lib/methods/mod.ts";
+import { loadModel } from "../../lib/model/mod.ts";
+import { browserTest } from "../../lib/plot/figure/testing.ts";
+import { openBrowser } from "../../lib/plot/mod.ts";
+import { IN_SLOW_TIER } from "../../lib/testing.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
+import { withFolder } from "../commands/testing.ts";
+import type { Recording } from "../studies/retrieval/record.ts";
+import { ensurePackages } from "../tools/docs/main.ts";
+import { serveSite } from "../tools/docs/testing.ts";
 import { buildPage, ONE_FILE } from "./build.ts";
 
 type Browser = Awaited<ReturnType<typeof openBrowser>>;
 type Page = Awaited<ReturnType<Browser["newPage"]>>;
-const MODEL = new URL("../../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
+const MODEL = new URL("../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 
 /** Opens the page and waits until both methods have run; what fails in it is noted in `problems`. */
 async function openAt(

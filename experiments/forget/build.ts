@@ -1,12 +1,12 @@
 /** Makes the page "What does it forget?": a folder for a site, and the page as one file that opens without a network. */
 import { fileURLToPath } from "node:url";
-import { run } from "../../../../ffi/build/command.ts";
-import { UsageError } from "../../../../lib/errors.ts";
-import { DARK, LIGHT } from "../../../../lib/plot/mod.ts";
-import type { Recording } from "../../../studies/retrieval/record.ts";
-import { LENGTHS, readNeedles } from "../../../studies/retrieval/needles.ts";
+import { run } from "../../ffi/build/command.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { DARK, LIGHT } from "../../lib/plot/mod.ts";
+import type { Recording } from "../studies/retrieval/record.ts";
+import { LENGTHS, readNeedles } from "../studies/retrieval/needles.ts";
 
-const ROOT = new URL("../../../../", import.meta.url);
+const ROOT = new URL("../../", import.meta.url);
 const HERE = new URL("./", import.meta.url);
 /** Name of the page as one file. */
 export const ONE_FILE = "what-does-it-forget.html";

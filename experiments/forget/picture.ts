@@ -1,14 +1,14 @@
 /**
  * Draws the picture of the page for README: the recorded numbers, light and dark, docs/images/forget_SCHEME.png.
  *
- * usage: deno run -A experiments/tools/docs/forget/picture.ts
+ * usage: deno run -A experiments/forget/picture.ts
  */
 import { fileURLToPath } from "node:url";
-import { openBrowser } from "../../../../lib/plot/mod.ts";
-import { serveSite } from "../testing.ts";
+import { openBrowser } from "../../lib/plot/mod.ts";
+import { serveSite } from "../tools/docs/testing.ts";
 import { buildPage } from "./build.ts";
 
-const IMAGES = new URL("../../../../docs/images/", import.meta.url);
+const IMAGES = new URL("../../docs/images/", import.meta.url);
 const WIDTH = 1080;
 
 if (import.meta.main) {

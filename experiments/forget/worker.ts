@@ -1,7 +1,7 @@
 /// <reference lib="deno.worker" />
 /** A model at work beside the page: opens it, and runs texts through it with a method and without. */
-import { openWasm } from "../../../../ffi/wasm/mod.ts";
-import { scoreSequence, type SequenceScore } from "../../../../lib/eval/sequence_score.ts";
+import { openWasm } from "../../ffi/wasm/mod.ts";
+import { scoreSequence, type SequenceScore } from "../../lib/eval/sequence_score.ts";
 import {
   createPruner,
   findMethod,
@@ -10,9 +10,9 @@ import {
   type MethodOptions,
   type Pruner,
   resolveOptions,
-} from "../../../../lib/methods/mod.ts";
-import { type LoadedModel, openModel } from "../../../../lib/model/open.ts";
-import { findRetrievalLayers, retrievalScores } from "../../../../lib/model/retrieval.ts";
+} from "../../lib/methods/mod.ts";
+import { type LoadedModel, openModel } from "../../lib/model/open.ts";
+import { findRetrievalLayers, retrievalScores } from "../../lib/model/retrieval.ts";
 import type { Answered, Asked, Request } from "./messages.ts";
 
 /** A longer text takes longer than a reader waits. */

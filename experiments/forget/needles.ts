@@ -1,6 +1,6 @@
 /** Hidden numbers, recorded: what two caches hold when the question has been read, and what the model then says. */
-import type { Recording } from "../../../studies/retrieval/record.ts";
-import type { Needles as Studied } from "../../../studies/retrieval/needles.ts";
+import type { Recording } from "../studies/retrieval/record.ts";
+import type { Needles as Studied } from "../studies/retrieval/needles.ts";
 import { bytesOf } from "./assets.ts";
 import type { Grid } from "./messages.ts";
 import { byId, CacheView, make, percent } from "./view.ts";
