@@ -50,10 +50,11 @@ const WIKITEXT = {
 };
 /** Two of its three layers without a window are whole; of one KV head each, so that whole heads are the same. */
 const GEMMA = {
-  ...{ model: "gemma3-270m", ratio: 0.5, tokens: 8 * 2048 },
+  ...{ model: "gemma3-270m", ratio: 0.5, tokens: 16 * 2048 },
   trials: [
     ...["leave-one-out auto", "random auto", "key auto", "duo-attention none"],
     ...["leave-one-out none", "random none", "key none"],
+    ...["variance none", "variance auto"],
   ],
 };
 const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
@@ -61,7 +62,7 @@ const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
 const NEEDLE_CONTROLS = [
   ...["random heads 0", "random auto 0", "random none 0"],
   ...[1, 2, 3, 4].flatMap((seed) => ["heads", "auto", "none"].map((whole) => `random ${whole} ${seed}`)),
-  ...["dense", "snapkv none"],
+  ...["dense", "snapkv none", "key heads", "leave-one-out heads", "key auto", "key none"],
 ];
 
 const ONCE = ["snapkv none", "random none 0", "leave-one-out heads", "random heads 0"];
@@ -69,7 +70,29 @@ const ONCE = ["snapkv none", "random none 0", "leave-one-out heads", "random hea
 export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   controls_wikitext2: {
     ...WIKITEXT,
-    trials: ["random heads 0", "leave-one-out heads", "key heads", ...seeds("random", "heads", 1)],
+    trials: [
+      ...["random heads 0", "leave-one-out heads", "key heads", ...seeds("random", "heads", 1)],
+      ...[...seeds("random-protected", "heads"), ...seeds("random", "auto"), ...seeds("random", "none")],
+      ...seeds("random-protected", "auto"),
+      ...[
+        "leave-one-out none",
+        "key none",
+        "duo-attention none",
+        "snapkv none",
+        "streaming none",
+        "variance none",
+      ],
+      ...["leave-one-out auto", "key auto", "snapkv auto", "streaming auto", "variance auto"],
+      ...[
+        "streaming heads",
+        "variance heads",
+        "razor-attention none",
+        "knorm none",
+        "lagkv none",
+        "keydiff-cache none",
+      ],
+      ...["tova none", "h2o none", "adakv none", "expected-attention none"],
+    ],
   },
   controls_needle_512: {
     ...{ ...NEEDLES, tokens: 512, recent: 32 },
@@ -93,7 +116,9 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
     ...{ ...WIKITEXT, file: "messages.txt" },
     trials: [
       ...["random heads 0", "leave-one-out heads", "key heads", "random none 0", "key none", "variance none"],
-      ...seeds("random", "heads", 1),
+      ...[...seeds("random", "heads", 1), ...seeds("random-protected", "heads")],
+      ...["random auto 0", "leave-one-out auto", "key auto", ...seeds("random", "auto", 1)],
+      ...[...seeds("random", "none", 1), ...seeds("random-protected", "auto")],
     ],
   },
   gemma_wikitext2: { ...WIKITEXT, ...GEMMA },

@@ -141,17 +141,27 @@ function tabulatePairs(all: readonly Pair[], column: string, verdict: string): P
   };
 }
 
-/** A row per kind of whole parts: `variance` minus `key` by each metric, the fusion with the values that the paper proposes. */
-export function tabulateFusion(trials: readonly Trial[], ratio = RATIO): PlainTable {
-  const find = (rule: string, whole: string) => findTrial(trials, { rule, whole, ratio });
-  const pairs = Object.entries(WHOLE).map(([whole, name]) => {
-    return { name, own: find("variance", whole), other: find("key", whole) };
-  });
-  return tabulatePairs(pairs, "whole", "loss, KL, top-1 against `key`");
+interface Texts {
+  readonly [text: string]: readonly Trial[];
+}
+
+/** A row per text and whole parts: `variance` minus `key` by each metric, the fusion with the values that the paper proposes. */
+export function tabulateFusion(
+  texts: Texts,
+  ratio = RATIO,
+  names: { readonly [whole: string]: string } = WHOLE,
+): PlainTable {
+  const pairs = Object.entries(texts).flatMap(([text, trials]) =>
+    Object.entries(names).map(([whole, name]) => {
+      const find = (rule: string) => findTrial(trials, { rule, whole, ratio });
+      return { name: `${text}, ${name} whole`, own: find("variance"), other: find("key") };
+    })
+  );
+  return tabulatePairs(pairs, "text and whole parts", "loss, KL, top-1 against `key`");
 }
 
 /** A row per text: `leave-one-out` with whole layers minus DuoAttention by each metric. */
-export function tabulateDuo(texts: { readonly [text: string]: readonly Trial[] }, ratio: number): PlainTable {
+export function tabulateDuo(texts: Texts, ratio: number): PlainTable {
   const pairs = Object.entries(texts).map(([name, trials]) => ({
     name,
     own: findTrial(trials, { rule: "leave-one-out", whole: "auto", ratio }),
@@ -219,13 +229,15 @@ export async function makeTables(): Promise<{ readonly [name: string]: string }>
     methods: tabulateMethods(wikitext),
     "third text": tabulateLosses(third),
     targets: tabulateTargets(third),
-    fusion: tabulateFusion(third),
+    fusion: tabulateFusion({ "third text": third }),
     messages: tabulateLosses(await read("controls_messages")),
+    "whole split": tabulateLosses(await read("whole_wikitext2")),
     needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
     "needles once": tabulateNeedles(await Promise.all(LENGTHS.map(readOnce))),
     "gemma whole WikiText": tabulateLosses(gemma["WikiText-2"], 0.5, GEMMA_WHOLE),
     "gemma whole messages": tabulateLosses(gemma.messages, 0.5, GEMMA_WHOLE),
     "gemma whole duo": tabulateDuo(gemma, 0.5),
+    "gemma whole fusion": tabulateFusion(gemma, 0.5, GEMMA_WHOLE),
   };
   return Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, formatMarkdown(table)]));
 }
