@@ -19,11 +19,11 @@ import { readFlags } from "./score/flags.ts";
 export const command = singleCommand({
   name: "score",
   summary: "Prints the loss of every token of one sequence, and its perplexity.",
-  usage: "--text FILE | --ids FILE.json | --replay TRACE [flags]",
+  usage: "--text FILE | --ids FILE.json | --replay FILE [flags]",
   about: `Without a flag of the method the full model runs. With one both models run, and the end shows how
 much was skipped, the loss increase and the savings; --out keeps a page of the text with the tokens that were
-skipped. The sequence is not cut: --context has no effect here. --trace keeps the decisions. --replay repeats
-those of an earlier run: with the same backend it gives the same losses.`,
+skipped. The sequence is not cut: --context has no effect here. --trace and --decisions keep the decisions.
+--replay repeats those of an earlier run, also of compare: with the same backend it gives the same losses.`,
   examples: [
     "--text FILE",
     "--text FILE --method learned --out results/score",
@@ -33,7 +33,11 @@ those of an earlier run: with the same backend it gives the same losses.`,
     ...under("What runs", {
       text: text("FILE", "text to score"),
       ids: text("FILE.json", "token ids as they are, instead of --text"),
-      replay: text("FILE.parquet", "take the decisions of a trace again, on its tokens, instead of a method"),
+      replay: text(
+        "FILE.parquet|FILE.json",
+        "take the decisions of a file of --trace or --decisions again, on its tokens, instead of a method",
+      ),
+      "replay-method": text("NAME", "the method to replay, of a file with several"),
     }),
     ...pick(TEXT, "tokens"),
     ...rarely({ context: { ...TEXT.context, help: "has no effect: the sequence is not cut" } }),

@@ -112,7 +112,8 @@ export function collectDecisions(
   return table;
 }
 
-function createDecisions(rows: number): Decisions {
+/** @internal Decisions of a dense run, to be filled. */
+export function createDecisions(rows: number): Decisions {
   const places = DECIDED_PLACES.map((name) => [name, new Int32Array(rows)]);
   const times = DECIDED_TIMES.map((name) => [name, new Int32Array(rows).fill(-1)]);
   return {

@@ -1,10 +1,12 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EVICTIONS, KEY_RULES, METHODS } from "../methods/list.ts";
-import { createPruner } from "../methods/mod.ts";
+import { createPruner, createReplay } from "../methods/mod.ts";
 import { loadModel } from "../model/load.ts";
 import { retrievalScores } from "../model/retrieval.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
+import { f32Data } from "../tensor.ts";
 import { collectDecisions, type Decisions } from "./decisions.ts";
+import { planDecisions, replayDecisions } from "./replay_decisions.ts";
 import { DecisionRecorder } from "./trace.ts";
 
 const loaded = await loadModel("tiny", new ReferenceBackend()), { model, config } = loaded;
@@ -24,11 +26,11 @@ function run(options: Parameters<typeof createPruner>[2]) {
   const context = { trace, keyTrace, rankTrace, retrieval };
   const pruner = createPruner("token-filtering", config, options, context);
   const sequence = model.start(pruner);
-  sequence.feed(ids);
+  const rows = f32Data(model.backend.read(sequence.feed(ids)));
   const { keep, kvKeep, kvEnds } = sequence, usage = sequence.usage();
   sequence.free();
   const table = recorder.decisions(config, pruner, [{ ids, keep, kvEnds }]);
-  return { table, pruner, keep, kvKeep, usage };
+  return { table, pruner, keep, kvKeep, usage, rows, plan: planDecisions(pruner, recorder, 1) };
 }
 
 /** Rows of a table whose key and value are held at the end. */
@@ -38,10 +40,10 @@ const evicting = [...EVICTIONS, ...KEY_RULES].map(({ name }) => ({ side: "key", 
 const skipping = METHODS.map(({ name }) => ({ fusion: name }) as const);
 for (const method of [...evicting, ...skipping]) {
   const name = "kvFusion" in method ? method.kvFusion : method.fusion;
-  Deno.test(`decisions of ${name} give its bytes, and its masks`, () => {
+  Deno.test(`decisions of ${name} give its bytes and masks, and the same run again`, () => {
     const kvTail = name === "duo-attention" || name === "razor-attention" ? 1 : 0.5;
     const amount = "kvFusion" in method ? { kvRatio: 0.4, kvTail } : { pruneRatio: 0.2, tail: 0.5 };
-    const { table, usage, keep, kvKeep } = run({ ...spans, ...amount, ...method });
+    const { table, usage, keep, kvKeep, rows, plan } = run({ ...spans, ...amount, ...method });
     assertEquals(table.rows, numLayers * numKvHeads * ids.length);
     assertEquals(heldRows(table) * 2 * headDim * 4, usage.kvBytesHeld);
     assert(usage.kvBytesAvoided > 0);
@@ -54,6 +56,7 @@ for (const method of [...evicting, ...skipping]) {
       // The mask has the number of heads that keep a token, where each has rows of its own.
       assert(keep.get(layer)?.[t] === 0 || kvKeep.get(layer)![t]! < (name === "adakv" ? numKvHeads : 1));
     }
+    expectReplayed(name, { table, plan, rows, keep, kvKeep, usage });
     const unscored = table.evictedAt.filter((at, row) => at >= 0 && Number.isNaN(table.score[row]));
     // A method may decide without scores; then it has none at all.
     assert(unscored.length === 0 || table.score.every(Number.isNaN));
@@ -65,6 +68,24 @@ for (const method of [...evicting, ...skipping]) {
     for (const [gone, stays] of lowest) assert(gone <= stays);
     assert(lowest.some(([gone]) => gone > -Infinity));
   });
+}
+
+/** From the table and the plan as JSON a run gives the same rows to the last digit. */
+function expectReplayed(
+  name: string,
+  { table, plan, rows, keep, kvKeep, usage }: Omit<ReturnType<typeof run>, "pruner">,
+): void {
+  const replay = () => replayDecisions(config, table, JSON.parse(JSON.stringify(plan)));
+  if (name === "keydiff-merge") {
+    assertThrows(replay, RangeError, "found a method that merges values");
+    return;
+  }
+  const [{ ids: again, options }] = replay() as [ReturnType<typeof replay>[0]];
+  assertEquals(again, ids);
+  using sequence = model.start(createReplay(config, options));
+  assertEquals(f32Data(model.backend.read(sequence.feed(again))), rows);
+  const { kvBytesHeld } = sequence.usage();
+  assertEquals([sequence.keep, sequence.kvKeep, kvBytesHeld], [keep, kvKeep, usage.kvBytesHeld]);
 }
 
 /** The highest score that a head evicts last, and the lowest that it then keeps, where it does both. */
@@ -111,4 +132,22 @@ Deno.test("decisions of two sequences stand in the order of their chunks", () =>
 Deno.test("a dense run has rows and no decisions", () => {
   const table = collectDecisions(config, undefined, [{ ids, keep: new Map(), kvEnds: new Map() }]);
   assertEquals([heldRows(table), new Set(table.decidedAt)], [numLayers * numKvHeads * 44, new Set([-1])]);
+});
+
+Deno.test("decisions are not replayed where rows are missing, or evicted where none are decided", () => {
+  const { table, plan } = run({ ...spans, side: "key", kvFusion: "key", kvRatio: 0.4 });
+  const less = { ...table, rows: table.rows - 1 };
+  assertThrows(
+    () => replayDecisions(config, less, plan),
+    RangeError,
+    "sequence 0: found rows of another order",
+  );
+  assertThrows(() => replayDecisions(config, { ...table, rows: 0 }, plan), RangeError, "found no decision");
+  const evictedAt = table.evictedAt.map((at) => at < 0 ? at : at + 1);
+  const [first] = replayDecisions(config, { ...table, evictedAt }, plan);
+  assertThrows(
+    () => createReplay(config, first!.options),
+    RangeError,
+    "expected a block start after its recent window",
+  );
 });

@@ -116,6 +116,17 @@ export class DecisionRecorder {
     );
   }
 
+  /** By layer, the tokens of a sequence at which decisions on its attention were cut, ascending. @internal */
+  cutsOf(chunk: number): ReadonlyMap<number, readonly number[]> {
+    const own = this.#pieces.filter((piece) => piece.side === 0 && piece.chunk === chunk);
+    return new Map(
+      [...Map.groupBy(own, ({ layer }) => layer)].map(([layer, pieces]) => {
+        let at = 0;
+        return [layer, pieces.slice(0, -1).map(({ rows }) => at += rows.keep.length)];
+      }),
+    );
+  }
+
   /**
    * What a method has decided, a row for each token, layer and KV head: skips, evictions, heads that keep everything, and heads
    * with rows of their own.

@@ -54,7 +54,15 @@ for (const kvFusion of ["variance", "received"] as const) {
       assertEquals([...kvKeep.get(layer)!.slice(0, 36)], [...mask.slice(0, 36)]);
     }
     const replay = createReplay(config, {
-      ...{ keep, cuts, kvKeep, warmup: 8, recent: 4, block: 8, wantsAttention: kvFusion === "received" },
+      ...{
+        keep,
+        cuts,
+        kvKeep,
+        warmup: 8,
+        recent: 4,
+        block: 8,
+        keysAt: kvFusion === "received" ? "block" : "arrival",
+      },
     });
     for (const again of [model.start(replay), model.start(replay).fork()]) {
       assertEquals(again.feed(ids), hidden);

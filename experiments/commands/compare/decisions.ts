@@ -2,6 +2,7 @@
 import { cutChunks, yieldToEventLoop } from "../../../lib/eval/chunks/chunks.ts";
 import type { TaskTypes } from "../../../lib/eval/task.ts";
 import type { DecidedSequence } from "../../../lib/heads/decisions.ts";
+import { planDecisions } from "../../../lib/heads/replay_decisions.ts";
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";
 import { createPruner } from "../../../lib/methods/bind/create_pruner.ts";
 import { readRecord } from "../../../lib/methods/bind/options.ts";
@@ -44,7 +45,10 @@ export async function keepDecisions(
       onChunk(`decisions of ${name}`);
       sequences.push({ ids, keep: sequence.keep, kvEnds: sequence.kvEnds });
     }
-    decided.push({ name, options, decisions: recorder.decisions(config, pruner, sequences) });
+    const plan = planDecisions(pruner, recorder, sequences.length);
+    decided.push({ name, options, plan, decisions: recorder.decisions(config, pruner, sequences) });
   }
-  await writeDecisions(path, { file: study.model, cacheDType: model.cacheDType }, decided);
+  const { backend: { products }, cacheDType } = model;
+  const fed = { phase: "prefill", piece: null, cacheDType, ...(products && { products }) } as const;
+  await writeDecisions(path, { file: study.model, ...fed }, decided);
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { parquetReadObjects } from "hyparquet";
 import { readParquet } from "../cli/parquet.ts";
 import { runTask, withFolder } from "../testing.ts";
@@ -36,7 +36,7 @@ async function score(folder: string, file: string, ...method: string[]) {
     ...method,
   );
   assertEquals([code, stderr], [0, ""]);
-  return JSON.parse(stdout) as { kvBytesHeld: number };
+  return JSON.parse(stdout) as { kvBytesHeld: number; nll: number[] };
 }
 
 Deno.test("score --decisions: bytes recomputed from the file are those reported", () =>
@@ -71,7 +71,31 @@ Deno.test("score --decisions writes the same as JSON, in decode too", () =>
     }
   }));
 
-Deno.test("compare --decisions: rows of every method, which pandas groups", () =>
+/** Losses of a replay of a file. */
+async function replay(...args: string[]): Promise<number[]> {
+  const { code, stdout, stderr } = await runTask("score", "--replay", ...args, "--json", "--quiet");
+  assertEquals([code, stderr], [0, ""]);
+  return JSON.parse(stdout).nll;
+}
+
+Deno.test("score --replay takes decisions of either file again, and gives the same losses", () =>
+  withFolder(async (folder) => {
+    for (
+      const method of [
+        ["--side", "key", "--method", "adakv", "--kv-ratio", "0.5"],
+        ["--preset", "retrieval", "--kv-ratio", "0.6"],
+        ["--method", "learned", "--prune-ratio", "0.3", "--substitute", "mean"],
+        ["--side", "key", "--method", "tova", "--kv-ratio", "0.5", "--phase", "decode"],
+      ]
+    ) {
+      for (const file of [`${folder}/rows.parquet`, `${folder}/rows.json`]) {
+        const { nll } = await score(folder, file, ...method);
+        assertEquals(await replay(file), nll, method.join(" "));
+      }
+    }
+  }));
+
+Deno.test("compare --decisions: rows of every method, which pandas groups, and each is replayed", () =>
   withFolder(async (folder) => {
     const file = `${folder}/rows.parquet`, out = `${folder}/out`;
     const { code, stdout, stderr } = await runTask(
@@ -101,14 +125,21 @@ Deno.test("compare --decisions: rows of every method, which pandas groups", () =
       ],
     );
     assertEquals([code, stderr], [0, ""]);
-    const { methods } = JSON.parse(stdout) as { methods: { name: string; retained: { cache: number } }[] };
+    const { methods } = JSON.parse(stdout) as {
+      methods: { name: string; perplexity: number; retained: { cache: number } }[];
+    };
     const rows = await readRows(file), byName = Map.groupBy(rows, ({ method }) => method);
     assertEquals([...byName.keys()].sort(), ["key", "random", "snapkv"]);
-    for (const { name, retained } of methods.filter(({ name }) => name !== "dense")) {
+    for (const { name, retained, perplexity } of methods.filter(({ name }) => name !== "dense")) {
       const own = byName.get(name)!, held = own.filter(({ evictedAt }) => evictedAt === null).length;
       assertEquals([own.length, new Set(own.map(({ chunk }) => chunk)).size], [10 * 3 * 128, 2]);
       assertEquals(held / own.length, retained.cache, name);
+      const nll = await replay(file, "--replay-method", name);
+      assertAlmostEquals(nll.reduce((a, b) => a + b) / nll.length, Math.log(perplexity), 1e-9, name);
     }
+    const { code: refused, stderr: reason } = await runTask("score", "--replay", file);
+    assertEquals(refused, 2);
+    assertStringIncludes(reason, "found 3 methods, expected one of its own (add --replay-method ");
   }));
 
 Deno.test("--decisions is refused where there is nothing to decide, or no such file", () =>

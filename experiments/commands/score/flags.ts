@@ -52,13 +52,13 @@ async function readSource(
   };
 }
 
-/** Refuses flags whose values the trace contains itself. */
+/** Refuses flags whose values the file contains itself. */
 function expectReplayAlone(values: FlagValues): void {
   const own = ["text", "ids", "tokens", "phase", "chunk", "trace", "decisions", "budget"];
   const given = [...values.keys()].find((name) => own.includes(name) || Object.hasOwn(METHOD, name));
   if (given === undefined) return;
   throw new UsageError(
-    `Cannot use --${given} with --replay: a trace has its own tokens and decisions (leave --${given} out)`,
+    `Cannot use --${given} with --replay: the file has its own tokens and decisions (leave --${given} out)`,
   );
 }
 
@@ -66,9 +66,13 @@ function expectReplayAlone(values: FlagValues): void {
 export async function readFlags({ values }: Asked) {
   const path = textOf(values, "replay");
   if (path !== undefined) expectReplayAlone(values);
-  const replayed = path === undefined
-    ? undefined
-    : { path, ...await (await import("../heads/trace_file.ts")).readTrace(path) };
+  else if (values.has("replay-method")) {
+    throw new UsageError("Cannot use --replay-method without --replay: expected a file of decisions");
+  }
+  const replayed = path === undefined ? undefined : {
+    path,
+    ...await (await import("../heads/replay.ts")).readReplayedFile(path, textOf(values, "replay-method")),
+  };
   const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
   // Flags with which a trace's model has the same numbers again.
   const kept = Object.entries({ dtype, matmul: products }).filter(([, value]) => value !== undefined);

@@ -2,6 +2,7 @@
 import type { CacheDType } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { scoreSequence, type SequenceScore } from "../../../lib/eval/sequence_score.ts";
+import { planDecisions } from "../../../lib/heads/replay_decisions.ts";
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";
 import { createPruner } from "../../../lib/methods/bind/create_pruner.ts";
 import { nonCausal, recordOptions } from "../../../lib/methods/bind/options.ts";
@@ -40,9 +41,9 @@ interface Feed {
 function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
   const { replayed, source, method, phase, chunk, request: { cacheDType, cacheByDefault } } = flags;
   if (replayed !== undefined) {
-    const { runs, info } = readReplay(replayed.path, replayed, file);
+    const { path, info } = replayed;
     return {
-      ...{ runs, phase: info.phase, chunk: info.piece ?? undefined },
+      ...{ runs: readReplay(path, replayed, file), phase: info.phase, chunk: info.piece ?? undefined },
       cacheDType: values.has("cache-dtype") ? cacheDType : info.cacheDType,
     };
   }
@@ -166,7 +167,7 @@ async function keepTrace(plan: Plan): Promise<void> {
 
 /** Writes the decisions where `--decisions` needs them. */
 async function keepDecisions(
-  { decisionsPath, method, runs, file, cacheDType, recorder }: Plan,
+  { decisionsPath, method, runs, file, cacheDType, recorder, phase, chunk, backend: { products } }: Plan,
   scores: readonly SequenceScore[],
 ): Promise<void> {
   if (decisionsPath === undefined) return;
@@ -175,9 +176,11 @@ async function keepDecisions(
     keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
     kvEnds: new Map(kvLayers.map((layer, j) => [layer, kvEnds[j]!])),
   }));
-  const decisions = recorder.decisions(file.config, runs[0]!.pruner, sequences);
+  const pruner = runs[0]!.pruner!, decisions = recorder.decisions(file.config, pruner, sequences);
+  const fed = { phase, piece: chunk ?? null, cacheDType, ...(products && { products }) };
   const { writeDecisions } = await import("../heads/decisions_file.ts");
-  await writeDecisions(decisionsPath, { file, cacheDType }, [
-    { name: methodName(recordOptions(method!)), options: method, decisions },
+  const plan = planDecisions(pruner, recorder, sequences.length);
+  await writeDecisions(decisionsPath, { file, ...fed }, [
+    { name: methodName(recordOptions(method!)), options: method, decisions, plan },
   ]);
 }

@@ -58,6 +58,7 @@ export function createEviction(
     ...(heads.size > 0 && { heads }),
     ...(asks.size > 0 && { asks }),
     needs,
+    ...(method.merges && { merges: true }),
     at: decidesAt(method, reads),
     start: (chunk = 0) => {
       const bound = { ...shared, chunk };

@@ -1,8 +1,8 @@
 /** Takes the decisions of another run again: unchanged, to check their results, or shuffled, as a control. */
 import { expectInstance, expectInteger } from "../../errors.ts";
 import { createScanOutput } from "../../filter/layer.ts";
-import { judgedTokens } from "../../filter/blocks.ts";
-import type { HeadParts } from "../../filter/option.ts";
+import { beginsBlock, judgedAt, judgedTokens, NEVER, type Spans } from "../../filter/blocks.ts";
+import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import { unplannedLayer } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { randomScore } from "../../math/random.ts";
@@ -17,6 +17,7 @@ import {
   type PrunerContext,
   type SideSequence,
   type Substitute,
+  type When,
 } from "../protocol/pruner.ts";
 import { keyRuleOf } from "./sides.ts";
 
@@ -44,12 +45,17 @@ export interface ReplayOptions {
    * decided, which depends on the warm-up, `recent` and `block`. Default: none.
    */
   readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
-  /** Per layer of `kvKeep` in which some KV heads keep everything: those heads, and the others. Default: none. */
+  /**
+   * Per layer of the other run's key side, instead of `kvKeep`, as `ModelSequence.kvEnds` has it: by token the block start at
+   * which its key and value are evicted, 2^31 - 1 where they stay; of each KV head that has rows of its own. Default: none.
+   */
+  readonly kvEnds?: ReadonlyMap<number, readonly Int32Array[]>;
+  /** Per layer of the key side whose KV heads do not all have the same rows: heads that keep everything, and others. Default: none. */
   readonly heads?: ReadonlyMap<number, HeadParts>;
   /** Tokens per block, at whose starts keys and values are decided. Default 32. */
   readonly block?: number;
-  /** Whether the other run decided by the attention received, so block by block: a replay rounds as it did. Default false. */
-  readonly wantsAttention?: boolean;
+  /** When the other run decided keys and values: a replay computes attention in the same pieces. Default `arrival`. */
+  readonly keysAt?: When;
   /** Substitute for skipped outputs. Default: none. */
   readonly substitute?: Substitute;
   /** Whether the other run first computed the warm-up in all layers, before any other token. Default false. */
@@ -80,9 +86,10 @@ export function createReplay(
     recent = 0,
     cacheSkipped = false,
     kvKeep = new Map(),
+    kvEnds,
     heads = new Map(),
     block = 32,
-    wantsAttention = false,
+    keysAt = "arrival",
     substitute,
     warmsUpFirst,
   }: ReplayOptions,
@@ -102,6 +109,8 @@ export function createReplay(
   expectInteger("warmup", warmup, 0);
   expectInteger("recent", recent, 0);
   expectInteger("block", block, 1);
+  const spans = { warmup, block, recent }, ends = kvEnds ?? endsOf(kvKeep, spans);
+  expectEnds(ends, heads, shape, spans);
 
   function wrap(seen: Map<number, number>, chunk: number): SideSequence {
     return {
@@ -125,39 +134,88 @@ export function createReplay(
     layers: [...keep.keys()].sort((a, b) => a - b),
     needs: queries ? ["queries"] : [],
     at: whole ? "prefill" : warmsUpFirst ? "warm-up" : "arrival",
-    spans: { warmup, block, recent },
-    skipped: { cached: cacheSkipped || kvKeep.size > 0, substitute },
-    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, heads, wantsAttention) }),
+    spans,
+    skipped: { cached: cacheSkipped || ends.size > 0, substitute },
+    ...(ends.size > 0 && { keySide: createKeyReplay(ends, heads, keysAt) }),
     start: (chunk = 0) => wrap(new Map(), chunk),
   });
 }
 
 /** The next entries of a layer's mask. @throws {RangeError} If there are fewer. */
-function nextOf(mask: Uint8Array, layer: number, from: number, count: number, of = ""): Uint8Array {
-  if (from + count <= mask.length) return mask.subarray(from, from + count);
+function nextOf(mask: Uint8Array, layer: number, from: number, count: number): Uint8Array {
+  expectEnough(mask, layer, from + count);
+  return mask.subarray(from, from + count);
+}
+
+function expectEnough({ length }: ArrayLike<number>, layer: number, count: number, of = ""): void {
+  if (count <= length) return;
   throw new RangeError(
-    `Cannot replay layer ${layer}: found ${mask.length} decisions${of}, expected at least ${from + count}`,
+    `Cannot replay layer ${layer}: found ${length} decisions${of}, expected at least ${count}`,
   );
 }
 
-function createKeyReplay(
-  masks: ReadonlyMap<number, Uint8Array>,
+type Ends = ReadonlyMap<number, readonly Int32Array[]>;
+
+/** Where keys and values end that go when they are first decided. */
+function endsOf(masks: ReadonlyMap<number, Uint8Array>, spans: Spans): Ends {
+  return new Map([...masks].map(([layer, mask]) => {
+    return [layer, [Int32Array.from(mask, (keep, t) => keep === 0 ? judgedAt(t, spans) : NEVER)]];
+  }));
+}
+
+/** @throws {RangeError} If a layer is not the model's, or a key and value go where none are decided. */
+function expectEnds(
+  ends: Ends,
   heads: ReadonlyMap<number, HeadParts>,
-  wantsAttention: boolean,
-): KeySide {
+  { numLayers }: Pick<FilterShape, "numLayers">,
+  spans: Spans,
+): void {
+  for (const [layer, units] of ends) {
+    expectInteger("layer", layer, 0, numLayers - 1);
+    const expected = unitsOf(heads.get(layer));
+    if (units.length !== expected) {
+      throw new RangeError(
+        `Cannot replay layer ${layer}: found decisions of ${units.length} groups of KV heads, expected ${expected}`,
+      );
+    }
+    for (const unit of units) {
+      const bad = unit.findIndex((end, t) =>
+        end < NEVER && (end < judgedAt(t, spans) || !beginsBlock(end, spans))
+      );
+      if (bad < 0) continue;
+      throw new RangeError(
+        `Cannot replay layer ${layer}: found token ${bad} evicted at ${
+          unit[bad]
+        }, expected a block start after its recent window`,
+      );
+    }
+  }
+}
+
+function createKeyReplay(ends: Ends, heads: ReadonlyMap<number, HeadParts>, at: When): KeySide {
+  // By block start, the tokens that go there.
+  const gone = new Map(
+    [...ends].map((
+      [layer, units],
+    ) => [layer, units.map((unit) => Map.groupBy(unit.keys(), (t) => unit[t]!))]),
+  );
   const open = (seen: Map<number, number>): KeySequence => ({
     decide({ layer, count }) {
-      const from = seen.get(layer) ?? 0;
-      seen.set(layer, from + count);
-      return { keep: Uint8Array.from(nextOf(masks.get(layer)!, layer, from, count, " on keys")) };
+      const decided = (seen.get(layer) ?? 0) + count;
+      expectEnough(ends.get(layer)![0]!, layer, decided, " on keys");
+      seen.set(layer, decided);
+      return {};
+    },
+    judge(layer, start) {
+      const drops = gone.get(layer)!.map((unit) => unit.get(start) ?? []);
+      return heads.get(layer)?.apart ? { dropByHead: drops } : { drop: drops[0]! };
     },
     fork: () => open(new Map(seen)),
   });
-  const layers = [...masks.keys()].sort((a, b) => a - b);
   return {
-    layers,
+    layers: [...ends.keys()].sort((a, b) => a - b),
     needs: [],
-    at: wantsAttention ? "block" : "arrival",
+    at,
     ...(heads.size > 0 && { heads }),
     start: () => open(new Map()),
   };

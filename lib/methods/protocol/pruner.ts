@@ -132,6 +132,8 @@ export interface KeySide extends Side<Signals> {
    * decisions: a batch can then be judged by what a device notes.
    */
   readonly readsChangesOnly?: true;
+  /** Whether it changes values of keys that stay, so that its decisions alone repeat no run. */
+  readonly merges?: true;
   /** By layer, of the model's, what it reads of it beyond a view. */
   readonly asks?: ReadonlyMap<number, LayerAsk>;
   start(chunk?: number): KeySequence;

@@ -110,7 +110,7 @@ for (const kvFusion of ["key", "leave-one-out"] as const) {
     const [{ kvKeep }] = replayTable(recorder.table([ids(COUNT)])) as [ReturnType<typeof replayTable>[0]];
     const replay = createReplay(CONFIG, {
       ...{ keep: new Map(), kvKeep, heads: pruner.keySide!.heads!, ...pruner.spans },
-      wantsAttention: kvFusion === "leave-one-out",
+      keysAt: kvFusion === "leave-one-out" ? "block" : "arrival",
     });
     assertEquals(run(native, [COUNT], replay), want);
     const shuffled = run(native, [COUNT], bind({ ...own, shuffle: true })),
