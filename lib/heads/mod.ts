@@ -5,5 +5,6 @@
  */
 export * from "./collection.ts";
 export * from "./decisions.ts";
+export * from "./replay_decisions.ts";
 export * from "./report.ts";
 export * from "./trace.ts";
