@@ -6,7 +6,7 @@ import { readTable } from "./cli/output/table.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { MemoryWatch } from "./cli/run/memory.ts";
 import { claimFolder, endEarly, readDestination, saveResults, tellKept } from "./cli/run/resume.ts";
-import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
+import { openStudyIn, releaseEnded, removeStudy } from "./cli/run/study_store.ts";
 import { EXIT, giveUp, type Permission, writeLine } from "./cli/task.ts";
 import { type Asked, printResult, readCommandLine, type TableCommand, writeResult } from "./run.ts";
 
@@ -66,6 +66,7 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     using store = await openStudyIn(folder, name, plan.conditions, values);
     const kept = () => ({ name, args, folder, ...command.kept(store) });
     await interrupt.ready;
+    releaseEnded(store);
     const needed = command.needs?.(plan) ?? [];
     await giveUp(...(["run", "net"] as const).filter((name) => !needed.includes(name)));
     try {

@@ -18,7 +18,7 @@ import { readCount } from "./cli/flags/text.ts";
 import { Progress } from "./cli/output/progress.ts";
 import { tellSilence } from "./cli/run/jobs.ts";
 import { openStudyOf } from "./cli/run/study.ts";
-import { expectSweep, hasEnded, ownerName } from "./cli/run/study_store.ts";
+import { expectSweep, hasEnded, ownerName, releaseEnded } from "./cli/run/study_store.ts";
 import { EXIT, giveUp, runCommand } from "./cli/task.ts";
 import { loadWork, readQueue } from "./queue/load.ts";
 import { workOnRecipe } from "./reproduce/work.ts";
@@ -81,6 +81,7 @@ async function work(own: OwnFlags, asked: Asked): Promise<number> {
   progress.start();
   await interrupt.ready;
   const owner = ownerName();
+  releaseEnded(store);
   if (study !== undefined) await giveUp("run", "net");
   try {
     if (study === undefined) {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
 import { StudyStore } from "../../../lib/sweep/mod.ts";
 import {
   finish,
@@ -103,6 +104,23 @@ Deno.test("sweep goes on after it was killed, and keeps every finished trial", (
     const mixed = await runTask("sweep", ...SMALL, "--context=32", "--out", out, "--resume");
     assertEquals(mixed.code, 2);
     assertEquals(readTrials(out), after);
+  }));
+
+Deno.test("the trial of a killed process waits again at once, whatever its lease", () =>
+  withFolder(async (folder) => {
+    for (const task of ["sweep", "worker"]) {
+      const out = `${folder}/${task}`, args = [...SMALL, "--method", "random", "--seed", SEEDS, "--out", out];
+      await interruptTask("sweep", args, () => readTrials(out).length >= 2, "SIGKILL");
+      const study = new DatabaseSync(`${out}/study.db`);
+      study.exec("UPDATE trial SET lease = 1e15 WHERE state = 'running'");
+      study.close();
+      // In a process of its own it gives up the permission for programs, which finding ended processes needs.
+      const child = spawnTask(task, task === "sweep" ? [...args, "--resume"] : ["--study", out]);
+      const limit = setTimeout(() => child.kill("SIGKILL"), 120_000);
+      const { code, stderr } = await finish(child);
+      clearTimeout(limit);
+      assertEquals([code, readTrials(out).length], [0, 40], stderr);
+    }
   }));
 
 Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () =>

@@ -44,7 +44,7 @@ export const flagValues = (flags: StudyFlags): FlagValues =>
 
 /**
  * Whether the process that an owner names is known to have ended. A process of another machine or container may still
- * run, and its lease decides.
+ * run, and its lease decides; so it does once this process has given up the permission for programs.
  *
  * @param owner As of {@linkcode ownerName}.
  */
@@ -56,6 +56,13 @@ export function hasEnded(owner: string): boolean {
     return false;
   } catch (error) {
     return (error as { readonly code?: unknown }).code === "ESRCH";
+  }
+}
+
+/** Has the trials of ended processes wait again. It needs the permission for programs, as {@linkcode hasEnded} does. */
+export function releaseEnded(store: StudyStore): void {
+  for (const owner of store.owners()) {
+    if (hasEnded(owner)) store.release(owner);
   }
 }
 
