@@ -5,7 +5,7 @@ import { formatInterval } from "../../../lib/plot/mod.ts";
 import { pairedShareInterval, shareInterval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 import { nameOf, WHOLE } from "./names.ts";
-import { hasLines, readLines } from "./read.ts";
+import { readLines } from "./read.ts";
 
 /** Lengths of the texts, in tokens. */
 export const LENGTHS = [512, 2048] as const;
@@ -19,9 +19,9 @@ export interface Found {
   /** Of random the mean over its seeds. */
   readonly found: number;
   readonly seeds?: number;
-  /** Per text 1 if found, else 0, of random the mean over seeds; undefined where only the sum was recorded. */
-  readonly answers?: readonly number[];
-  /** Per text 1 if the full model does not find it but the rule does, -1 the other way round; in any order. */
+  /** Per text 1 if found, else 0, of random the mean over seeds. */
+  readonly answers: readonly number[];
+  /** Per text 1 if the full model does not find it but the rule does, -1 the other way round; left out where it was not run. */
   readonly differences?: readonly number[];
 }
 
@@ -38,10 +38,15 @@ export interface Needles {
 const subtract = (own: readonly number[], other: readonly number[]) =>
   own.map((value, item) => value - other[item]!);
 
+interface Line {
+  readonly trial: string;
+  /** Per text 1 if found, else 0. */
+  readonly found: readonly number[];
+}
+
 /** A set of measure.ts: a row per rule and whole parts, with differences from the full model where that was run. */
 async function readSet(name: string): Promise<Found[]> {
-  type Line = { readonly trial: string; readonly found: readonly number[] };
-  const [, ...lines] = hasLines(name) ? await readLines<Line>(name) : [];
+  const [, ...lines] = await readLines<Line>(name);
   const full = lines.find(({ trial }) => trial === "dense")?.found;
   const groups = Map.groupBy(
     lines.filter(({ trial }) => trial !== "dense"),
@@ -58,22 +63,16 @@ async function readSet(name: string): Promise<Found[]> {
   });
 }
 
-/** Reads committed results: of the older rules evaluations, of the others and of random a set of measure.ts. */
+/** Reads the committed results of a length. */
 export async function readNeedles(tokens: number): Promise<Needles> {
-  const path = new URL(`results/needle_${tokens}.json`, import.meta.url);
-  const runs = JSON.parse(await Deno.readTextFile(path));
-  const { items, dense } = runs.none.results[0], full = Math.round(dense.value * items);
-  const rules = Object.entries<{ results: { difference: { gained: number; lost: number } }[] }>(runs)
-    .map(([name, { results }]): Found => {
-      const { gained, lost } = results[0]!.difference, isOther = name === "leave-one-out";
-      const [rule, whole] = isOther ? [name, "heads"] : ["key", name];
-      const differences = Array.from(
-        { length: items },
-        (_, i) => i < gained ? 1 : i < gained + lost ? -1 : 0,
-      );
-      return { rule, whole, found: full + gained - lost, differences };
-    });
-  return { tokens, items, full, rows: [...rules, ...await readSet(`controls_needle_${tokens}`)] };
+  const name = `controls_needle_${tokens}`, [, ...lines] = await readLines<Line>(name);
+  const full = lines.find(({ trial }) => trial === "dense")!.found;
+  return {
+    tokens,
+    items: full.length,
+    full: full.reduce((sum, one) => sum + one, 0),
+    rows: await readSet(name),
+  };
 }
 
 /** The same for evictions once, between prompt and answer. */
@@ -112,7 +111,7 @@ export function tabulateNeedles(all: readonly Needles[]): PlainTable {
         ...[WHOLE[whole]!, nameOf(row), String(tokens), String(items), String(full), share(row, items)],
         row.differences ? points(row.differences) : "-",
         share(random, items),
-        row.answers ? points(subtract(row.answers, random.answers!)) : "-",
+        points(subtract(row.answers, random.answers)),
       ]);
     })
   );

@@ -105,11 +105,8 @@ export async function readText(name: string): Promise<Trial[]> {
   });
 }
 
-/** All trials on WikiText-2 in chunks of 2,048; a set's own come before those of the older sweep with the same options. */
-export async function readWikitext(): Promise<Trial[]> {
-  const own = await readText("controls_wikitext2"), older = await readSweep("wikitext2_32768");
-  return [...own, ...older.filter((trial) => findTrial(own, trial) === undefined)];
-}
+/** All trials on WikiText-2 in chunks of 2,048. */
+export const readWikitext = (): Promise<Trial[]> => readText("controls_wikitext2");
 
 export const findTrial = (
   trials: readonly Trial[],

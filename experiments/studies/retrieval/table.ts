@@ -221,7 +221,9 @@ export function tabulateTargets(trials: readonly Trial[]): PlainTable {
 /** The tables of the page, by the names that its comments give them. */
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
   const read = (name: string) => hasLines(name) ? readText(name) : [];
-  const wikitext = await readWikitext(), third = await read("third_text");
+  const wikitext = await readWikitext(),
+    third = await read("third_text"),
+    messages = await read("controls_messages");
   const gemma = { "WikiText-2": await read("gemma_wikitext2"), messages: await read("gemma_messages") };
   const tables: { readonly [name: string]: PlainTable } = {
     losses: tabulateLosses(wikitext),
@@ -230,7 +232,8 @@ export async function makeTables(): Promise<{ readonly [name: string]: string }>
     "third text": tabulateLosses(third),
     targets: tabulateTargets(third),
     fusion: tabulateFusion({ "third text": third }),
-    messages: tabulateLosses(await read("controls_messages")),
+    messages: tabulateLosses(messages),
+    "fusion on other texts": tabulateFusion({ "WikiText-2": wikitext, messages }),
     "whole split": tabulateLosses(await read("whole_wikitext2")),
     needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
     "needles once": tabulateNeedles(await Promise.all(LENGTHS.map(readOnce))),
