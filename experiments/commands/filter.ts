@@ -3,36 +3,19 @@
  *
  * `experiments/commands/dump_kv.py` shows how to write such a dump. See `deno task filter --help`.
  */
-import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { CacheDType } from "../../lib/dtype.ts";
-import { judgedAt } from "../../lib/filter/blocks.ts";
-import { createLayerState, createScanOutput, type ScanOutput } from "../../lib/filter/layer.ts";
-import type { LayerSpec } from "../../lib/filter/layer.ts";
-import { filterOps } from "../../lib/filter/sequence.ts";
 import { collectDecisions, type Decisions } from "../../lib/heads/decisions.ts";
-import {
-  readsOf,
-  recordOptions,
-  type ResolvedOptions,
-  resolveOptions,
-  type TokenFilterOptions,
-} from "../../lib/methods/bind/options.ts";
+import { recordOptions, type ResolvedOptions, resolveOptions } from "../../lib/methods/bind/options.ts";
 import { filtersQueries, keyRuleOf } from "../../lib/methods/bind/sides.ts";
-import { openJudgement, readingsOf } from "../../lib/methods/bind/signal_rule.ts";
-import { asksOf, sourcesOf } from "../../lib/methods/bind/signal_store.ts";
-import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
 import { methodOf } from "../../lib/methods/list.ts";
-import { isRule } from "../../lib/methods/protocol/method.ts";
-import { judgeDump } from "../../lib/model/run/judge_dump.ts";
+import { isEviction } from "../../lib/methods/protocol/method.ts";
 import { renderPage } from "../../lib/plot/figure/page.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import { collectScoreTimeline, plotScoreTimeline } from "../../lib/plot/plots/one_run/score_timeline.ts";
 import { methodName } from "../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../lib/plural.ts";
-import { dequantize } from "../../lib/reference/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { DECISIONS, readDecisionsFlag } from "./cli/flags/decisions.ts";
 import { readBytes } from "./cli/files.ts";
 import { expectNoSubstitute, readMethod, tellHostRules } from "./cli/flags/method.ts";
@@ -45,7 +28,10 @@ import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import type { PlainTable } from "./cli/output/table.ts";
 import { runCommand } from "./cli/task.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
-import { DUMP_METHOD, DUMP_SIDES, dumpedReads } from "./filter/flags.ts";
+import { planEviction, RANK_COLUMNS } from "./filter/eviction.ts";
+import { DUMP_METHOD, DUMP_SIDES, neededInDump } from "./filter/flags.ts";
+import type { Decided, PlannedLayer, Values } from "./filter/layer.ts";
+import { COLUMNS, KEY_COLUMNS, planRule } from "./filter/rule.ts";
 import { type Asked, singleCommand } from "./run.ts";
 
 /** The fraction to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
@@ -78,168 +64,66 @@ function expectDecided(tokens: number, heads: number, { warmup }: ResolvedOption
   );
 }
 
-/** The dump's layer as an input of the filter. */
-function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
-  const keyRule = keyRuleOf(method);
-  if (keyRule !== undefined && !decidesKeys(method)) {
+/** What decides a dump, as {@linkcode methodOf} has it. */
+const decidingMethod = (method: ResolvedOptions) => methodOf(keyRuleOf(method) ?? method.fusion);
+
+/** A dump's layer as it is to be decided. @throws {UsageError} If the dump lacks what the method reads. */
+function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): PlannedLayer {
+  const ofKeys = decidesKeys(method), keyRule = keyRuleOf(method), decider = decidingMethod(method);
+  if (keyRule !== undefined && !ofKeys) {
     throw new UsageError(
       "Cannot decide both sides of a dump: expected --side key, or no --kv-method",
     );
   }
-  const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
-  const lacks = (queries: boolean, headWeights: boolean) =>
-    !isRule(rule) ||
-    readsOf(rule, method).some((what) => !dumpedReads({ queries, headWeights }).includes(what));
-  const hasQueries = dump.queries !== undefined;
-  if (lacks(hasQueries, dump.headWeights !== undefined)) {
-    const flag = `--${keyRule === undefined ? "" : "kv-"}method ${fusion}`;
+  const needed = neededInDump(decider, method), hasQueries = dump.queries !== undefined;
+  const missing = [...needed ?? []].filter((part) =>
+    part === "queries" ? !hasQueries : dump.headWeights === undefined
+  );
+  if (needed === undefined || missing.length > 0) {
     const has = hasQueries ? "keys, values and queries" : "keys and values";
-    const missing = [...hasQueries ? [] : ["queries"], ...lacks(true, false) ? ["head weights"] : []];
-    const lack = lacks(true, true)
+    const lack = needed === undefined
       ? `it needs more than ${has} (use deno task score)`
       : `it needs ${missing.join(" and ")} too (see experiments/commands/dump_kv.py --queries)`;
+    const flag = `--${keyRule === undefined ? "" : "kv-"}method ${decider.name}`;
     throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
   }
-  const [tokens, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
-  expectDecided(tokens, numKvHeads, method);
-  const numHeads = dump.queries?.shape[1] ?? numKvHeads;
-  const shape = { numLayers: 1, numHeads, numKvHeads, headDim, hiddenSize: numHeads * headDim };
-  const options = { ...method, schedule: "explicit", skipRatios: [1] } as TokenFilterOptions;
-  const filter = new TokenFilter(shape, options);
-  return { ...filter.specs[0]!, skipRatio, layer };
-}
-
-/** Columns of numbers per token, in their order, and their meaning. */
-const COLUMNS = {
-  redundancy: "score S of the rule, high = like the past",
-  threshold: "score above which a token is skipped, before this token",
-  keep: "1 = attention is computed, 0 = skipped",
-  muK: "mean over heads of the keys' cosines with their anchors",
-  varK: "variance over heads of the same",
-  muV: "as muK, of the values",
-  varV: "as varK, of the values",
-  wK: "weight of the keys in the score, 0 to 1",
-};
-
-const { keep: _, ...OF_SCORES } = COLUMNS;
-/** The same of keys and values. */
-const KEY_COLUMNS = {
-  ...OF_SCORES,
-  threshold: "score above which key and value are evicted, before this token; of decided tokens",
-  kvKeep: "1 = key and value are kept, or not decided yet, 0 = evicted",
-  decidedAt:
-    "position from which on no query attends to an evicted key: the block start at which the token is decided",
-};
-
-type Values = readonly (number | null)[];
-
-/** The decisions of one layer. */
-interface Decided {
-  readonly layer: number;
-  /** 1 = kept, of queries or of keys and values. */
-  readonly keep: readonly number[];
-  /** Tokens past the warm-up that were decided. */
-  readonly decided: number;
-  readonly columns: { readonly [name: string]: Values };
-}
-
-/** Fills the rows of decided tokens, from signals of the dump's queries about them. */
-function decideKeys(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
-  let done = 0;
-  const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
-    output.redundancy.set(redundancy, done);
-    output.threshold.set(threshold, done);
-    output.keep.set(keep, done);
-    done += keep.length;
-  };
-  const { layer, warmup, recent, block, headDim } = spec;
-  const tensor = (x: HostTensor) => {
-    const shape = [count, ...x.shape.slice(1)], size = shape.reduce((a, b) => a * b);
-    return backend.upload(hostTensor("f32", shape, dequantize(x, 0, size)));
-  };
-  const tokens = {
-    keys: tensor(dump.keys),
-    values: tensor(dump.values),
-    queries: tensor(dump.queries!),
-    scale: 1 / Math.sqrt(headDim),
-    ...(dump.headWeights && { headWeights: backend.upload(dump.headWeights) }),
-  };
-  const sequence = openJudgement([spec], keyTrace, backend, true);
-  const ask = asksOf(sourcesOf(readingsOf(spec.reads, recent, true), [layer], Infinity), true).get(layer)!;
-  judgeDump(backend, { layer, warmup, recent, block }, sequence, tokens, ask);
-  const { scale: _, ...rows } = tokens;
-  for (const x of Object.values(rows)) backend.free(x);
-}
-
-function decide(
-  dump: Dump,
-  spec: LayerSpec,
-  tokens: number | undefined,
-  backend: Backend,
-  ofKeys: boolean,
-): Decided {
-  const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
-  const output = createScanOutput(count);
-  if (readingsOf(spec.reads, spec.recent, true).length > 0) decideKeys(dump, spec, count, backend, output);
-  else {
-    const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
-    const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
-    for (let start = 0; start < count;) {
-      start += scan(spec, state, input, start, count - start, output);
-    }
-    backend.free(input.keys);
-    backend.free(input.values);
-  }
-  const orNull = (x: number) => Number.isNaN(x) ? null : x;
-  const { keep, ...scores } = Object.fromEntries(
-    Object.keys(COLUMNS).map((name) => [name, Array.from(output[name as "keep"], orNull)]),
-  ) as unknown as { readonly keep: number[]; readonly threshold: Values; readonly [name: string]: Values };
-  const first = Math.max(spec.warmup, 1);
-  if (!ofKeys) {
-    const { redundancy, threshold, ...rest } = scores;
-    const columns = { redundancy: redundancy!, threshold, keep, ...rest };
-    return { layer: spec.layer, keep, decided: Math.max(count - first, 0), columns };
-  }
-  const starts = keep.map((_, t) => judgedAt(t, spec)), judged = starts.map((start) => start < count);
-  const kvKeep = keep.map((kept, t) => judged[t] ? kept : 1);
-  const columns = {
-    ...scores,
-    threshold: scores.threshold.map((theta, t) => judged[t] ? theta : null),
-    kvKeep,
-    decidedAt: starts.map((start, t) => judged[t] ? start : null),
-  };
-  const decided = judged.slice(first).filter((is) => is).length;
-  return { layer: spec.layer, keep: kvKeep, decided, columns };
+  expectDecided(dump.keys.shape[0]!, dump.keys.shape[1]!, method);
+  if (isEviction(decider)) return planEviction(dump, method, skipRatio, layer);
+  return planRule(dump, method, { skipRatio, layer, ofKeys });
 }
 
 /** Decisions in the form of other commands: a token's id is not in a dump, and -1. */
-function listDecisions(layers: readonly Decided[], { specs, ofKeys }: Plan): Decisions {
-  const { warmup, recent, block, numKvHeads } = specs[0]!, count = layers[0]!.keep.length;
-  const each = <T>(valueOf: (layer: Decided) => T) => new Map(layers.map((layer, i) => [i, valueOf(layer)]));
-  const keep = each(({ keep }) => Uint8Array.from(keep));
-  const kvEnds = each(({ columns: { kvKeep, decidedAt } }) => [
-    Int32Array.from(kvKeep ?? [], (kept, t) => kept === 0 ? decidedAt![t]! : count),
-  ]);
+function listDecisions(layers: readonly Decided[], { planned, ofKeys }: Plan): Decisions {
+  const { warmup, recent, block, numKvHeads } = planned[0]!, count = layers[0]!.keep.length;
+  const each = <T>(valueOf: (layer: Decided) => T | undefined) =>
+    new Map(layers.flatMap((layer, i): [number, T][] => {
+      const value = valueOf(layer);
+      return value === undefined ? [] : [[i, value]];
+    }));
   const sequence = {
     ids: new Int32Array(count).fill(-1),
-    ...(ofKeys ? { keep: new Map(), kvEnds } : { keep, kvEnds: new Map() }),
+    keep: each(({ keep, kvEnds }) => kvEnds ? undefined : Uint8Array.from(keep)),
+    kvEnds: each(({ kvEnds }) => kvEnds),
   };
-  const scores = layers.map(({ columns }, i) =>
-    [`${Number(ofKeys)} ${i} 0`, columns.redundancy!.map((score) => score ?? NaN)] as const
+  const scores = layers.flatMap(({ columns, ranksOf }, i) =>
+    ranksOf ? [] : [[`${Number(ofKeys)} ${i} 0`, columns.redundancy!.map((score) => score ?? NaN)] as const]
   );
   const decisions = collectDecisions(
     { numLayers: layers.length, numKvHeads },
-    { spans: { warmup, recent, block }, skipped: { cached: false } },
+    {
+      ...{ spans: { warmup, recent, block }, skipped: { cached: false } },
+      keySide: { heads: each(({ parts }) => parts) },
+    },
     [sequence],
-    { scores: () => new Map(scores), ranksOf: () => ({ scores: [], at: [] }) },
+    { scores: () => new Map(scores), ranksOf: (_, layer, unit) => layers[layer]!.ranksOf!(unit) },
   );
   return { ...decisions, layer: decisions.layer.map((i) => layers[i]!.layer) };
 }
 
 async function keepDecisions(layers: readonly Decided[], plan: Plan): Promise<void> {
-  const { decisionsPath, dumps, method, name, sha256, specs } = plan;
+  const { decisionsPath, dumps, method, name, sha256, planned } = plan;
   if (decisionsPath === undefined) return;
-  const { numKvHeads, headDim } = specs[0]!, { dtype } = dumps[0]!.keys;
+  const { numKvHeads, headDim } = planned[0]!, { dtype } = dumps[0]!.keys;
   const { writeDecisions } = await import("./heads/decisions_file.ts");
   const file = { name, sha256, config: { numLayers: layers.length, numKvHeads, headDim } };
   await writeDecisions(decisionsPath, { file, cacheDType: dtype as CacheDType }, [
@@ -252,14 +136,14 @@ type Row = { readonly [name: string]: number | null };
 /** A row per layer. */
 function summarize({ layer, keep, decided, columns }: Decided, warmup: number): Row {
   const first = Math.max(warmup, 1);
-  const skipped = keep.filter((kept) => kept === 0).length;
-  const mean = (values: Values) => {
+  const skipped = Number(keep.reduce((sum, kept) => sum + 1 - kept, 0).toFixed(6)); // shares of heads add up
+  const mean = (values: Values = []) => {
     const known = values.slice(first).filter((x) => x !== null);
     return known.length === 0 ? null : known.reduce((a, b) => a + b, 0) / known.length;
   };
   return {
     ...{ layer, tokens: keep.length, decided, skipped, share: decided === 0 ? null : skipped / decided },
-    ...{ "mean score": mean(columns.redundancy!), "mean threshold": mean(columns.threshold!) },
+    ...{ "mean score": mean(columns.redundancy ?? columns.score), "mean threshold": mean(columns.threshold) },
   };
 }
 
@@ -280,13 +164,19 @@ const KEY_SUMMARY = {
   share: "evicted of decided",
 };
 
+/** The same of an eviction. */
+const { "mean threshold": _, ...RANK_SUMMARY } = {
+  ...KEY_SUMMARY,
+  "mean score": "last score of ranked tokens; low = evicted first",
+};
+
 /** Columns that hold whole numbers. */
-const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "decidedAt", "tokens", "decided", "skipped"]);
+const WHOLE = new Set(["layer", "token", "keep", "decidedAt", "evictedAt", "tokens", "decided", "skipped"]);
 
 function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: string }): PlainTable {
   const columns = Object.keys(hints);
   const shown = (x: number | null, name: string) =>
-    x === null ? "-" : WHOLE.has(name) ? String(x) : x.toFixed(4);
+    x === null ? "-" : WHOLE.has(name) || Number.isInteger(x) && name === "kvKeep" ? String(x) : x.toFixed(4);
   return {
     columns,
     hints: Object.values(hints),
@@ -320,11 +210,12 @@ async function readFlags({ values }: Asked) {
   expectNoSubstitute("filter", method);
   const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0, MAX_LAYER);
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
-  const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
-  const summary = ofKeys ? KEY_SUMMARY : SUMMARY;
+  const ranks = isEviction(decidingMethod(method));
+  const columns = ranks ? RANK_COLUMNS : ofKeys ? KEY_COLUMNS : COLUMNS;
+  const summary = ranks ? RANK_SUMMARY : ofKeys ? KEY_SUMMARY : SUMMARY;
   const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : summary;
   const path = textOf(values, "kv"), decisionsPath = readDecisionsFlag(values, [method]);
-  return { decisionsPath, request, method, skipRatio, layer, tokens, all, ofKeys, hints, path };
+  return { decisionsPath, request, method, skipRatio, layer, tokens, all, ofKeys, ranks, hints, path };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -333,20 +224,20 @@ async function plan(flags: Flags, { progress }: Asked) {
   const { request, method, skipRatio, layer, path } = flags;
   if (path === undefined) throw new UsageError("Cannot tell what to filter: expected --kv DUMP.safetensors");
   const dumps = await readDumps(path, layer);
-  const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? layer ?? 0));
+  const planned = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? layer ?? 0));
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, [method]);
   const digest = flags.decisionsPath === undefined ? "" : await sha256(await readBytes(path));
-  return { ...flags, dumps, specs, backend, name: path.split(/[/\\]/).at(-1)!, sha256: digest };
+  return { ...flags, dumps, planned, backend, name: path.split(/[/\\]/).at(-1)!, sha256: digest };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
 async function work(plan: Plan, { progress }: Asked): Promise<Decided[]> {
-  const { dumps, specs, tokens, backend, ofKeys } = plan;
-  const layers = dumps.map((dump, i) => {
-    progress.bar(i / dumps.length, `${i}/${dumps.length} layers`);
-    return decide(dump, specs[i]!, tokens, backend, ofKeys);
+  const { dumps, planned, tokens = Infinity, backend } = plan;
+  const layers = planned.map((layer, i) => {
+    progress.bar(i / planned.length, `${i}/${planned.length} layers`);
+    return layer.decide(Math.min(tokens, dumps[i]!.keys.shape[0]!), backend);
   });
   await keepDecisions(layers, plan);
   return layers;
@@ -369,11 +260,13 @@ const listTokens = (layers: readonly Decided[]): Row[] =>
     }))
   );
 
-async function drawPage(layers: readonly Decided[], { method, name, ofKeys }: Plan): Promise<string> {
-  const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
-    ...{ layer, keep, redundancy: redundancy!, threshold: threshold! },
+async function drawPage(layers: readonly Decided[], { method, name, ofKeys, ranks }: Plan): Promise<string> {
+  const of = ranks ? "ranks" : ofKeys ? "keys" : "queries";
+  const traces = layers.map(({ layer, keep, columns: { redundancy, threshold, score } }) => ({
+    ...{ layer, redundancy: redundancy ?? score!, threshold: threshold ?? keep.map(() => null) },
+    keep: keep.map(Math.ceil), // a token is there as long as a KV head has it
   }));
-  const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
+  const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup, of }))];
   const title = `Token Filtering of ${name}: ${ofKeys ? `${method.kvFusion} on keys` : method.fusion}`;
   return renderPage({ title, sections: figures, plotly: await readPlotly() });
 }
@@ -385,7 +278,8 @@ export const command = singleCommand({
   about: `It prints one line per layer; --all prints every token. A dump contains keys and values of one
 sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and "values.N" of each layer N.
 With "queries" too, all after rotary embedding, it can also run rules of the key side that read the attention
-received; with "headWeights" too, [heads], leave-one-out and --preset retrieval, whose heads all evict here.
+received and evictions; with "headWeights" too, [heads], leave-one-out and --preset retrieval, whose heads all
+evict here.
 Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it decides which
 keys and values are evicted, and when. --out keeps filter.json and a page of scores and thresholds.`,
   examples: [

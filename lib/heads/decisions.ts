@@ -2,7 +2,7 @@
 import { judgedAt, NEVER } from "../filter/blocks.ts";
 import { unitsOf } from "../filter/option.ts";
 import type { FilterShape } from "../filter/sequence.ts";
-import { preparationOf, type Pruner } from "../methods/protocol/pruner.ts";
+import { type KeySide, preparationOf, type Pruner } from "../methods/protocol/pruner.ts";
 
 /** Scores of decisions; a `DecisionRecorder` has them. */
 export interface ScoreSource {
@@ -66,7 +66,9 @@ export const DECIDED_TIMES = ["decidedAt", "evictedAt"] as const;
  */
 export function collectDecisions(
   { numLayers, numKvHeads }: Pick<FilterShape, "numLayers" | "numKvHeads">,
-  pruner: Pick<Pruner, "spans" | "skipped" | "keySide" | "prepare"> | undefined,
+  pruner:
+    | Pick<Pruner, "spans" | "skipped" | "prepare"> & { readonly keySide?: Pick<KeySide, "heads"> }
+    | undefined,
   sequences: readonly DecidedSequence[],
   recorder?: ScoreSource,
 ): Decisions {

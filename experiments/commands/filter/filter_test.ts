@@ -246,6 +246,49 @@ Deno.test("filter --side key decides by the attention received, or by changes, w
     }
   }));
 
+Deno.test("filter --side key evicts by ranks: scores, ends, budgets, KV heads apart, and the file of decisions", () =>
+  withFolder(async (folder) => {
+    const { path } = writeQueries(folder), sizes = ["--warmup", "16", "--recent", "5", "--block", "8"];
+    // Block starts up to 112; before the last one 91 tokens beyond the warm-up are ranked, and half of them go.
+    const budget = (at: number) => Math.floor((at - 5 - 16) / 2 + 0.5);
+    for (const method of ["streaming", "snapkv", "adakv"]) {
+      const file = `${folder}/${method}.json`, out = `${folder}/${method}`;
+      const flags = ["--kv", path, "--side", "key", "--method", method, "--skip-ratio", "0.5", ...sizes];
+      const rows = await filter(...flags, "--decisions", file, "--out", out);
+      assertEquals(Object.keys(rows), ["score", "kvKeep", "decidedAt", "evictedAt"]);
+      const { columns } = JSON.parse(Deno.readTextFileSync(file)), units = method === "adakv" ? H : 1;
+      const heads = [0, 1].map((head) =>
+        columns.evictedAt.slice(head * T, (head + 1) * T) as (number | null)[]
+      );
+      if (units === 1) assertEquals(heads, [rows.evictedAt, rows.evictedAt]);
+      else assert(heads[0]!.join() !== heads[1]!.join());
+      for (let at = 32; at <= 112; at += 8) {
+        const gone = heads.slice(0, units).flat().filter((end) => end !== null && end <= at).length;
+        assertEquals(gone, units * budget(at), `${method} at ${at}`);
+      }
+      assertEquals(
+        rows.kvKeep,
+        heads[0]!.map((_, t) => heads.filter((ends) => ends[t] === null).length / heads.length),
+      );
+      assertEquals(rows.decidedAt!.map((at) => at === null), heads[0]!.map((_, t) => t < 16 || t >= 107));
+      const page = Deno.readTextFileSync(`${out}/filter.html`);
+      assertStringIncludes(page, "Last score of each token");
+      const { stdout } = await runTask("filter", ...flags, "--quiet");
+      assertStringIncludes(
+        stdout,
+        "Evicted keys and values of 46 of 91 decided tokens after the warm-up; asked for 0.5",
+      );
+      if (method !== "streaming") continue;
+      assertEquals(
+        rows.evictedAt!.map((end) => end !== null),
+        heads[0]!.map((_, t) => t >= 16 && t < 16 + 46),
+      );
+      assertEquals(rows.score!.slice(16, 107), Array.from({ length: 91 }, (_, i) => 16 + i));
+    }
+    const none = await filter("--kv", path, "--side", "key", "--method", "h2o", "--skip-ratio", "0");
+    assertEquals([none.kvKeep, none.evictedAt], [Array(T).fill(1), Array(T).fill(null)]);
+  }));
+
 Deno.test("filter says what a rule lacks in a dump, and what is wrong with its queries", () =>
   withFolder(async (folder) => {
     const refuse = (message: string, path: string, fusion: string) =>
@@ -257,6 +300,10 @@ Deno.test("filter says what a rule lacks in a dump, and what is wrong with its q
     await refuse("received on a dump: it needs queries too", writeDump(folder, "f32"), "received");
     const { path, rows } = writeQueries(folder);
     await refuse("leave-one-out on a dump: it needs head weights too", path, "leave-one-out");
+    await refuse("snapkv on a dump: it needs queries too", writeDump(folder, "f32"), "snapkv");
+    for (const method of ["duo-attention", "leverage"]) {
+      await refuse(`${method} on a dump: it needs more than keys, values and queries`, path, method);
+    }
     await refuse(
       "leave-one-out on a dump: it needs queries and head weights",
       writeDump(folder, "f32"),

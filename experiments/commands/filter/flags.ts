@@ -1,25 +1,42 @@
 /** Flags of the method for a dump: methods and options that need no model. */
 import { OPTIONS } from "../../../lib/methods/bind/option_table.ts";
-import { readsOf, resolveOptions } from "../../../lib/methods/bind/options.ts";
-import { isRule, type Method } from "../../../lib/methods/protocol/method.ts";
+import { readsOf, type ResolvedOptions, resolveOptions } from "../../../lib/methods/bind/options.ts";
+import { isEviction, isRule, type Method } from "../../../lib/methods/protocol/method.ts";
+import { isOfKeys } from "../../../lib/methods/protocol/signals.ts";
 import { flagName } from "../cli/task.ts";
 import type { Flags } from "../cli/flags/flag.ts";
 import { METHOD, METHODS_OF, methodWithout } from "../cli/flags/method_flags.ts";
 
-/** Inputs that a rule can read in a dump, by what the dump has besides keys and values. */
-export const dumpedReads = (
-  has: { readonly queries: boolean; readonly headWeights: boolean },
-): readonly string[] => [
-  ...["similarity", "key", "value"],
-  ...(has.queries ? ["attention"] : []),
-  ...(has.queries && has.headWeights ? ["change"] : []),
-];
+/** What a dump can have besides keys and values. */
+export type DumpPart = "queries" | "head weights";
 
-const ALL_READS = dumpedReads({ queries: true, headWeights: true });
+/** What each input of a method needs in a dump besides keys and values; a method that reads another one needs a model. */
+const NEEDED: { readonly [input: string]: readonly DumpPart[] } = {
+  ...{ similarity: [], key: [], value: [], keys: [], values: [] },
+  ...{ queries: ["queries"], attention: ["queries"] },
+  change: ["queries", "head weights"],
+};
+
+/** What a method needs in a dump besides keys and values; undefined: a model. */
+export function neededInDump(method: Method, options: ResolvedOptions): ReadonlySet<DumpPart> | undefined {
+  const inputs = inputsOf(method, options);
+  if (inputs === undefined || inputs.some((input) => NEEDED[input] === undefined)) return undefined;
+  return new Set(inputs.flatMap((input) => NEEDED[input]!));
+}
+
+/** The inputs of a method that decides by those of one layer alone; undefined: it does not. */
+function inputsOf(method: Method, options: ResolvedOptions): readonly string[] | undefined {
+  if (isRule(method)) return readsOf(method, options);
+  if (!isEviction(method) || method.heads || method.keyState === "pre-rope") return undefined;
+  const readings = method.reads(options),
+    isOwn = readings.every(({ layers = [0] }) => String(layers) === "0");
+  // Values that change would change what later queries give.
+  if (!isOwn || method.merges && readings.some(isOfKeys)) return undefined;
+  return [...readings.map(({ signal }) => signal), ...method.nonCausal ? ["attention"] : []];
+}
 
 /** Whether a method can run on what a dump can have. */
-const runsOnDump = (method: Method) =>
-  isRule(method) && readsOf(method, resolveOptions({})).every((what) => ALL_READS.includes(what));
+const runsOnDump = (method: Method) => neededInDump(method, resolveOptions({})) !== undefined;
 
 const ALL = Object.values(METHODS_OF).flat(), NEED_MODEL = ALL.filter((method) => !runsOnDump(method));
 

@@ -152,10 +152,11 @@ Deno.test("judgeDump() uses no tensor after it was freed", () => {
       Float32Array.from({ length: count * heads * headDim }, Math.sin),
     );
   const { keySide, spans } = METHODS.received!(truth.backend)!;
-  const judged = judgeDump(strict(), { layer: keySide!.layers[0]!, ...spans }, keySide!.start(), {
+  const layer = keySide!.layers[0]!, ask = keySide!.asks!.get(layer);
+  const judge = judgeDump(strict(), { layer, spans, sequence: keySide!.start(), ask }, {
     ...{ keys: tensor(numKvHeads), values: tensor(numKvHeads), queries: tensor(numHeads), scale: 0.2 },
-  }, { keys: ["attention"], distance: 0 });
-  assert(judged > 0);
+  });
+  assert(judge.judged(layer) > 0);
 });
 
 Deno.test("strict() notices use after free", () => {

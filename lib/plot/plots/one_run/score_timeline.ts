@@ -15,8 +15,41 @@ export interface TimelineLayer {
   readonly skipped: number | null;
 }
 
+const GROUND = "Grey ground: the warm-up, where every token is kept.";
+const WORDS: {
+  readonly [D in ScoreTimeline["of"]]: {
+    readonly title: string;
+    readonly gone: string;
+    readonly caption: string;
+  };
+} = {
+  queries: {
+    title: "Score and threshold over time",
+    gone: "skipped",
+    caption:
+      "A token is skipped where its score lies above the threshold, which follows the scores so that the " +
+      `requested ratio is skipped. ${GROUND}`,
+  },
+  keys: {
+    title: "Score and threshold over time",
+    gone: "evicted",
+    caption:
+      "Key and value are evicted where the token's score lies above the threshold, which follows the scores " +
+      `so that the requested ratio is evicted. ${GROUND}`,
+  },
+  ranks: {
+    title: "Last score of each token",
+    gone: "evicted",
+    caption:
+      "The cached tokens are ranked again at every block start, and those of lowest score are evicted. The " +
+      `plot shows the last score of each. ${GROUND}`,
+  },
+};
+
 /** @internal The numbers of the plot. */
 export interface ScoreTimeline {
+  /** What is decided: queries to skip, keys and values to evict by a threshold, or those of lowest rank. */
+  readonly of: "queries" | "keys" | "ranks";
   readonly layers: readonly TimelineLayer[];
   readonly texts: readonly string[] | undefined;
   /** Tokens at the start of the sequence that were kept whatever their score. */
@@ -26,13 +59,19 @@ export interface ScoreTimeline {
 /**
  * Gathers decisions of one sequence.
  *
- * @param options `texts`: one per token; `warmup`: tokens at the start of the sequence that were kept (default 0).
+ * @param options `texts`: one per token; `warmup`: tokens at the start of the sequence that were kept (default 0); `of`:
+ * what was decided (default: queries).
  */
 export function collectScoreTimeline(
   traces: readonly Pick<LayerTrace, "layer" | "position" | "redundancy" | "threshold" | "keep">[],
-  { texts, warmup = 0 }: { readonly texts?: readonly string[]; readonly warmup?: number } = {},
+  { texts, warmup = 0, of = "queries" }: {
+    readonly texts?: readonly string[];
+    readonly warmup?: number;
+    readonly of?: ScoreTimeline["of"];
+  } = {},
 ): ScoreTimeline {
   return {
+    of,
     texts,
     warmup,
     layers: traces.map((trace) => {
@@ -63,7 +102,7 @@ export function collectScoreTimeline(
  * ```
  */
 export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
-  const { layers, warmup } = timeline, title = "Score and threshold over time";
+  const { layers, warmup, of } = timeline, { title, caption } = WORDS[of];
   if (layers.every(({ redundancy }) => redundancy.every((s) => s === null))) {
     return emptyFigure(title, missingTokens("a score"));
   }
@@ -71,9 +110,7 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   const first = layers[0]!.position[0] ?? 0;
   return chart({
     title,
-    caption:
-      "A token is skipped where its score lies above the threshold, which follows the scores so that the requested " +
-      "ratio is skipped. Grey ground: the warm-up, where every token is kept.",
+    caption,
     height: 440,
     data,
     xaxis: axis("token, index in its sequence", { tickformat: "d" }),
@@ -93,11 +130,11 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   });
 }
 
-function tracesOf(layer: TimelineLayer, { texts }: ScoreTimeline): JsonObject[] {
+function tracesOf(layer: TimelineLayer, { texts, of }: ScoreTimeline): JsonObject[] {
   const points = (keep: boolean) => {
     const rows = layer.keep.map((_, t) => t)
       .filter((t) => layer.keep[t] === keep && layer.redundancy[t] !== null);
-    const name = keep ? "kept" : "skipped";
+    const name = keep ? "kept" : WORDS[of].gone;
     return trace({
       name,
       x: rows.map((t) => layer.position[t]!),
@@ -117,13 +154,13 @@ function tracesOf(layer: TimelineLayer, { texts }: ScoreTimeline): JsonObject[] 
     }),
     points(true),
     points(false),
-    trace({
+    ...(of === "ranks" ? [] : [trace({
       name: "threshold",
       x: layer.position,
       y: shorten(layer.threshold),
       hover: "threshold before token %{x}: %{y:.4f}",
       line: { color: "@ink", width: 2, shape: "hv" },
-    }),
+    })]),
   ];
 }
 
