@@ -129,8 +129,7 @@ Deno.test("describeFlags() lists for a dump the methods that run on one, and no 
   const others = [
     "oracle",
     "flap",
-    "h2o",
-    "foresight",
+    "duo-attention",
     "--compensation",
     "--barrier",
     "--features",
@@ -142,7 +141,7 @@ Deno.test("describeFlags() lists for a dump the methods that run on one, and no 
       true,
     ]);
   }
-  for (const name of ["variance", "received", "cur", "random-protected", "--tau"]) {
+  for (const name of ["variance", "h2o", "received", "cur", "random-protected", "foresight", "--tau"]) {
     assertEquals([name, names(filter).includes(name)], [name, true]);
   }
   assertThrows(() => parse(filter, "--compensation", "false"), UsageError);
