@@ -2,23 +2,17 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EVICTIONS, KEY_RULES, METHODS } from "../methods/list.ts";
 import { createPruner, createReplay } from "../methods/mod.ts";
 import { loadModel } from "../model/load.ts";
-import { retrievalScores } from "../model/retrieval.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
 import { collectDecisions, type Decisions } from "./decisions.ts";
 import { planDecisions, replayDecisions } from "./replay_decisions.ts";
 import { DecisionRecorder } from "./trace.ts";
 
-const loaded = await loadModel("tiny", new ReferenceBackend()), { model, config } = loaded;
+const { model, config } = await loadModel("tiny", new ReferenceBackend());
 const { numLayers, numKvHeads, headDim } = config;
 const ids = Int32Array.from({ length: 44 }, (_, i) => 300 + (i * 37 + i * i) % 900);
-const ranked = retrievalScores(loaded), known = new Map<string, ReturnType<typeof ranked>>();
-/** Scores of the model's heads, each kind computed once. */
-const retrieval: typeof ranked = (whole) => {
-  const key = JSON.stringify(whole);
-  if (!known.has(key)) known.set(key, ranked(whole));
-  return known.get(key)!;
-};
+// Scores of heads as numbers: the probe itself takes seconds, and has tests of its own.
+const retrieval = () => Array.from({ length: numLayers * numKvHeads }, (_, i) => (i * 7 % 11) / 11);
 const spans = { warmup: 8, block: 8, recent: 4 } as const;
 
 function run(options: Parameters<typeof createPruner>[2]) {
