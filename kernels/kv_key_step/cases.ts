@@ -1,6 +1,13 @@
 /** Cases of `kvKeyStep`, and random calls of `tkf_key_step`. */
 import { drawCache } from "../filtered_attention/cases.ts";
-import { drawSpec, drawStates, type FilterCase, filterCase } from "../kv_filter_scan/cases.ts";
+import {
+  drawSpec,
+  drawStates,
+  type FilterCase,
+  filterCase,
+  NUM_FILTER_CASES,
+  withHeads,
+} from "../kv_filter_scan/cases.ts";
 import { type Calls, FLOATS } from "../testing/fuzz/draw.ts";
 
 /** Blocks and windows: begun by the warm-up, at once, token by token, without a window, with one beyond several blocks. */
@@ -13,8 +20,13 @@ const BLOCKS = [
 ];
 
 /** Cases of every rule and policy that the kernels have of keys and values, of at most 45 tokens and half a stay. */
-export const KEY_CASES: readonly FilterCase[] = Array.from({ length: 60 }, (_, i) => filterCase(i))
+export const KEY_CASES: readonly FilterCase[] = Array.from(
+  { length: NUM_FILTER_CASES },
+  (_, i) => filterCase(i),
+)
   .filter(({ spec }) => spec.rule.memory === undefined && spec.threshold !== "topk")
+  // A third has heads of more than 32 numbers, over which a warp goes several times.
+  .map((c, i) => i % 3 === 2 ? withHeads(c, [72, 33, 128][Math.floor(i / 3) % 3]!, "f32") : c)
   .map((c, i) => ({
     ...c,
     tokens: Math.min(c.tokens, 45),

@@ -90,11 +90,10 @@ __global__ void __launch_bounds__(256) row_norms_kernel(const float* x, int64_t 
 
 __global__ void __launch_bounds__(256) advance_kernel(int32_t* positions, int64_t batch) {
   wait_for_earlier_kernels();
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < batch; i += stride) {
-    const int32_t position = positions[i];
-    if (position >= 0 && position < INT32_MAX) positions[i] = position + 1;
-  }
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= batch) return;
+  const int32_t position = positions[i];
+  if (position >= 0 && position < INT32_MAX) positions[i] = position + 1;
 }
 
 namespace {

@@ -4,14 +4,14 @@ import { cublasLtPlaces, loadCublasLt } from "../../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../../lib/math/half.ts";
 import { dequantize } from "../../../lib/reference/dequantize.ts";
-import { f32Data } from "../../../lib/tensor.ts";
+import { f32Data, hostTensor } from "../../../lib/tensor.ts";
 import { RUNS_SLOW, withVariables } from "../../../lib/testing.ts";
 import { CudaBackend } from "../../../ffi/cuda/backend.ts";
 import { CudaContext } from "../../../ffi/cuda/context.ts";
 import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
 import { WEIGHTS } from "../../testing/fuzz/draw.ts";
-import { assertNear } from "../../testing/inputs.ts";
+import { assertNear, numbers, randomWeight } from "../../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
 import { barOf, checkSlots, compileFakeCublasLt, prepare } from "./testing.ts";
 
@@ -76,6 +76,24 @@ testOnPtx("linear() by cuBLASLt splits quantised weights of every type into two 
   const types = WEIGHTS.filter((dtype) => DTYPES[dtype].blockSize > 1), before = counts();
   for (const [i, dtype] of types.entries()) check(device, { dtype, rows: 65, n: 5, k: 256 }, i + 1);
   assertEquals(since(before).slice(1, 3), [2 * types.length, types.length]);
+});
+
+testOnPtx("rows with a single 1 by cuBLASLt give quantised weights, to 22 bits of each", async () => {
+  const device = await openDevice(), next = numbers(1), k = 256, n = 9;
+  load(device, path);
+  fake.fake_mode(0);
+  const ones = hostTensor(
+    "f32",
+    [k, k],
+    Float32Array.from({ length: k * k }, (_, i) => Number(i % (k + 1) === 0)),
+  );
+  for (const dtype of WEIGHTS.filter((dtype) => DTYPES[dtype].blockSize > 1)) {
+    const weight = randomWeight(dtype, [n, k], next), values = dequantize(weight, 0, n * k);
+    const out = device.empty(k, n);
+    device.backend.linear(device.on(ones), device.on(weight), out);
+    const expected = Float32Array.from({ length: k * n }, (_, i) => values[i % n * k + Math.floor(i / n)]!);
+    assertNear(device.values(out), expected, 2 ** -22, dtype);
+  }
 });
 
 testOnPtx("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
