@@ -8,7 +8,7 @@ import { openCpuLibrary } from "./ffi/library/library.ts";
 import { cpuLevels } from "./ffi/mod.ts";
 import { SYMBOLS } from "./ffi/library/symbols.ts";
 import { inChild } from "./kernels/testing/child.ts";
-import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "./lib/testing.ts";
+import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, RUNS_SLOW, unless } from "./lib/testing.ts";
 
 /**
  * Runs code in a process with an empty cache.
@@ -49,7 +49,10 @@ Deno.test({
     assert((await Deno.stat(path)).isFile);
     assertEquals(manifest.warnings, "");
     assertEquals(manifest.abi, ABI_VERSION);
-    assertEquals(manifest.levels, LEVELS[Deno.build.arch]!.map(({ name }) => name));
+    const levels = LEVELS[Deno.build.arch]!.map(({ name }) => name);
+    // The fast tier may have the best level of this machine alone.
+    if (RUNS_SLOW || manifest.levels.length > 1) assertEquals(manifest.levels, levels);
+    else assert(levels.includes(manifest.levels[0]!));
     assertMatch(manifest.sha256, /^[0-9a-f]{64}$/);
     assert(path.includes(manifest.sha256.slice(0, 16)));
   },

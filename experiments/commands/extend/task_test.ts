@@ -89,7 +89,7 @@ Deno.test({
   },
 });
 
-Deno.test("sweep, its help, table, records, front and report know a new task", async () => {
+Deno.test("sweep, its help, table, records, front and report, and the site know a new task", async () => {
   const { stdout: help } = await run("sweep", "--help=all");
   assertStringIncludes(
     help,
@@ -129,6 +129,11 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const own = report.replaceAll(/<script>.*?<\/script>/gs, (script) => script.length > 1e6 ? "" : script);
   assertEquals(own.match(/.{40}(perplexity|\bnats\b).{40}/i), null);
 
+  const site = await run("report", `${copy}/results --out ${copy}/site`);
+  assertEquals(site.code, 0, site.stderr);
+  const index = Deno.readTextFileSync(`${copy}/site/index.html`);
+  assertMatch(index, /on the Pareto front; dense accuracy \d+\.\d%/);
+
   const mixed = await run("sweep", `${SMALL.replace("--task toy ", "")} --method key --resume ${out}`);
   assertEquals(mixed.code, 2);
   assertMatch(mixed.stderr, /its runs ran with task toy, expected the same, found perplexity/);
@@ -140,7 +145,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   );
 });
 
-Deno.test("compare, its table and report, and the site know a new task", async () => {
+Deno.test("compare, its table and report know a new task", async () => {
   const out = `${copy}/results/c`;
   const { code, stdout, stderr } = await run(
     "compare",
@@ -154,12 +159,6 @@ Deno.test("compare, its table and report, and the site know a new task", async (
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);
   assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors per token");
-  const site = await run("report", `${copy}/results --out ${copy}/site`);
-  assertEquals(site.code, 0, site.stderr);
-  assertMatch(
-    Deno.readTextFileSync(`${copy}/site/index.html`),
-    /on the Pareto front; dense accuracy \d+\.\d%/,
-  );
 });
 
 Deno.test("sweep, compare and eval know a new task of items, and find the same of it", async () => {
