@@ -19,7 +19,7 @@ import { sourceKey } from "./sources.ts";
 import { cpuLevels, openCpu } from "../mod.ts";
 import { ABI_VERSION } from "./abi.ts";
 import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
-import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
 
 /**
  * `threads()` in a child: numbers of the threads of the main thread's name, which those of a pool bear. Most of the
@@ -188,19 +188,32 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cp "${path}" "$2"; fi; shift; done
 });
 
 Deno.test("openCpu() describes itself in one line, and takes level and BLAS from the environment", async () => {
-  const levels = await cpuLevels(), lowest = levels[0]!;
-  const backend = await openCpu({ threads: 2, level: levels.at(-1)!, blas: "none" });
+  const level = (await cpuLevels()).at(-1)!;
+  const backend = await openCpu({ threads: 2, level, blas: "none" });
   assert(/^cpu: \S+, 2 threads, built-in matrix product$/.test(backend.description), backend.description);
-  const description = await inChild(
-    { TOKENFILTER_LEVEL: lowest, TOKENFILTER_BLAS: "none" },
-    'const { openCpu } = await load("ffi/mod.ts"); return (await openCpu({ threads: 1 })).description;',
-  );
-  const same = await openCpu({ threads: 1, level: lowest, blas: "none" });
-  assertEquals(description, `${same.description} (TOKENFILTER_BLAS=none)`);
-  assertMatch(same.description, /^cpu: \S+, 1 thread, built-in matrix product$/);
+  const open = (level: string) =>
+    inChild(
+      { TOKENFILTER_LEVEL: level, TOKENFILTER_BLAS: "none" },
+      'const { openCpu } = await load("ffi/mod.ts"); return (await openCpu({ threads: 1 })).description;',
+    );
+  const { description } = await openCpu({ threads: 1, level, blas: "none" });
+  assertEquals(await open(level), `${description} (TOKENFILTER_BLAS=none)`);
+  assertMatch((await open("avx9")).error, /"avx9"/);
   const library = (await findLibrary("cpu")).path,
     named = await openCpu({ library, threads: 1, blas: "none" });
   assertMatch(named.description, / built-in matrix product \(library of the path given\)$/);
+});
+
+testSlow("openCpu() takes the lowest level from the environment", async () => {
+  assertEquals((await cpuLevels())[0], "base");
+  const description = await inChild(
+    { TOKENFILTER_LEVEL: "base", TOKENFILTER_BLAS: "none" },
+    'const { openCpu } = await load("ffi/mod.ts"); return (await openCpu({ threads: 1 })).description;',
+  );
+  assertMatch(
+    description,
+    /^cpu: (x86-64-v2|base), 1 thread, built-in matrix product \(TOKENFILTER_BLAS=none\)$/,
+  );
 });
 
 Deno.test({

@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { StudyStore } from "../../../lib/sweep/mod.ts";
-import { testSlow } from "../../../lib/testing.ts";
 import {
   finish,
   interruptTask,
@@ -211,21 +210,18 @@ Deno.test("sweep says how to take in the trials of an older version, and goes on
     assertEquals(store.flags.backend, "cpu"); // workers read the backend from the study
   }));
 
-testSlow(
-  "workers that are killed at random leave each trial once, equal to an undisturbed run's",
-  () =>
-    withFolder(async (folder) => {
-      const path = await prepareStudy(folder, [...SMALL, "--method", "random", "--seed", SEEDS]);
-      let draws = 0;
-      const killed = await runKilled(path, {
-        ...{ workers: 2, kills: 2, mostMs: 100, atWork: true },
-        random: () => 0.2 * (draws++ % 4),
-      });
-      assert(killed > 0);
-      assertEquals(readResults(path), readResults(`${folder}/whole/study.db`));
-      assertEquals(readResults(path).size, 40);
-    }),
-);
+Deno.test("workers that are killed at random leave each trial once, equal to an undisturbed run's", () =>
+  withFolder(async (folder) => {
+    const path = await prepareStudy(folder, [...SMALL, "--method", "random", "--seed", SEEDS]);
+    let draws = 0;
+    const killed = await runKilled(path, {
+      ...{ workers: 2, kills: 2, mostMs: 100, atWork: true },
+      random: () => 0.2 * (draws++ % 4),
+    });
+    assert(killed > 0);
+    assertEquals(readResults(path), readResults(`${folder}/whole/study.db`));
+    assertEquals(readResults(path).size, 40);
+  }));
 
 Deno.test("sweep --jobs comes to the same trials", () =>
   withFolder(async (folder) => {

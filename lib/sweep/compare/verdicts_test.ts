@@ -2,7 +2,6 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { ACC, ITEM_PERPLEXITY } from "../../eval/items/item_metrics.ts";
 import { normals } from "../../stats/testing.ts";
 import { normalQuantile } from "../../stats/normal.ts";
-import { testSlow } from "../../testing.ts";
 import { mapBudgets } from "../budgets.ts";
 import { type ComparedSeries, type Contender, testMethods, testPairs } from "./verdicts.ts";
 
@@ -120,55 +119,52 @@ Deno.test("a metric is a function of its mean, and its verdict is about that mea
   assertEquals([a!.value, a!.mean, a!.against.dense!.estimate], [Math.exp(3), 3, 1]);
 });
 
-testSlow(
-  "null experiment: of a method against itself with other seeds the whole table says better in 2.5% +- 2 of 200",
-  () => {
-    const items = 200, ease = normals(items, 11).map((x) => 1 / (1 + Math.exp(-2 * x)));
-    const answers = (
-      seed: number,
-    ) => [Float64Array.from(normals(items, seed), (x, i) => x < normalQuantile(ease[i]!) ? 1 : 0)];
-    // Half of a token's loss above the text's is its block's: 50 blocks of 4.
-    const losses = (seed: number) => {
-      const blocks = normals(50, 31 * seed + 7);
-      return [normals(200, 17 * seed + 3).map((x, i) => x + blocks[Math.floor(i / 4)]!)];
-    };
-    const contenders = [
-      contender("dense", { mayOppose: false }),
-      contender("a", { control: 2 }),
-      contender("b"),
-    ];
-    const calls = { "acc bestOther": 0, "acc random": 0, "perplexity bestOther": 0, "perplexity random": 0 };
-    for (let repeat = 0; repeat < 200; repeat++) {
-      const [first, second] = [1000 + 2 * repeat, 1001 + 2 * repeat];
-      for (
-        const series of [
-          {
-            metric: ACC,
-            blockSize: 1,
-            values: [right(40).map(() => new Float64Array(items).fill(1)), answers(first), answers(second)],
-          },
-          {
-            metric: ITEM_PERPLEXITY,
-            blockSize: 4,
-            values: [[new Float64Array(200).fill(-9)], losses(first), losses(second)],
-          },
-        ]
-      ) {
-        const [, { against }] = testMethods(contenders, [{ task: "t", ...series }], { resamples: 200 }) as [
-          unknown,
-          ReturnType<typeof testMethods>[number],
-        ];
-        for (const opponent of ["bestOther", "random"] as const) {
-          if (against[opponent]!.verdict === "better") calls[`${series.metric.name as "acc"} ${opponent}`]++;
-        }
-        assertEquals(against.dense!.verdict, "worse");
+Deno.test("null experiment: of a method against itself with other seeds the whole table says better in 2.5% +- 2 of 200", () => {
+  const items = 200, ease = normals(items, 11).map((x) => 1 / (1 + Math.exp(-2 * x)));
+  const answers = (
+    seed: number,
+  ) => [Float64Array.from(normals(items, seed), (x, i) => x < normalQuantile(ease[i]!) ? 1 : 0)];
+  // Half of a token's loss above the text's is its block's: 50 blocks of 4.
+  const losses = (seed: number) => {
+    const blocks = normals(50, 31 * seed + 7);
+    return [normals(200, 17 * seed + 3).map((x, i) => x + blocks[Math.floor(i / 4)]!)];
+  };
+  const contenders = [
+    contender("dense", { mayOppose: false }),
+    contender("a", { control: 2 }),
+    contender("b"),
+  ];
+  const calls = { "acc bestOther": 0, "acc random": 0, "perplexity bestOther": 0, "perplexity random": 0 };
+  for (let repeat = 0; repeat < 200; repeat++) {
+    const [first, second] = [1000 + 2 * repeat, 1001 + 2 * repeat];
+    for (
+      const series of [
+        {
+          metric: ACC,
+          blockSize: 1,
+          values: [right(40).map(() => new Float64Array(items).fill(1)), answers(first), answers(second)],
+        },
+        {
+          metric: ITEM_PERPLEXITY,
+          blockSize: 4,
+          values: [[new Float64Array(200).fill(-9)], losses(first), losses(second)],
+        },
+      ]
+    ) {
+      const [, { against }] = testMethods(contenders, [{ task: "t", ...series }], { resamples: 200 }) as [
+        unknown,
+        ReturnType<typeof testMethods>[number],
+      ];
+      for (const opponent of ["bestOther", "random"] as const) {
+        if (against[opponent]!.verdict === "better") calls[`${series.metric.name as "acc"} ${opponent}`]++;
       }
+      assertEquals(against.dense!.verdict, "worse");
     }
-    for (const [what, count] of Object.entries(calls)) {
-      assert(count >= 1 && count <= 9, `${what}: ${count} of 200`);
-    }
-  },
-);
+  }
+  for (const [what, count] of Object.entries(calls)) {
+    assert(count >= 1 && count <= 9, `${what}: ${count} of 200`);
+  }
+});
 
 Deno.test("null experiment: where evictions act on whole chunks, the table calls equal ones different in 5%", () => {
   // Each chunk of 64 tokens has an effect of its own: blocks of 8 are not independent.
