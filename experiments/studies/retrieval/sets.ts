@@ -65,6 +65,13 @@ const NEEDLE_CONTROLS = [
   ...["dense", "snapkv none", "key heads", "leave-one-out heads", "key auto", "key none"],
 ];
 
+/** The method, its control and its closest rival, at 20% of the cache. */
+const FIFTH = {
+  ...WIKITEXT,
+  ratio: 0.9,
+  trials: ["leave-one-out heads", "random heads", "duo-attention none"],
+};
+
 const ONCE = ["snapkv none", "random none 0", "leave-one-out heads", "random heads 0"];
 
 export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
@@ -121,6 +128,14 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
       ...[...seeds("random", "none", 1), ...seeds("random-protected", "auto")],
     ],
   },
+  /** DuoAttention on the second text, beside the rules of the same run. */
+  rival_messages: {
+    ...{ ...WIKITEXT, file: "messages.txt" },
+    trials: ["leave-one-out heads", "random heads", "duo-attention none"],
+  },
+  fifth_wikitext2: FIFTH,
+  fifth_messages: { ...FIFTH, file: "messages.txt" },
+  fifth_manual: { ...FIFTH, file: "manual.txt" },
   gemma_wikitext2: { ...WIKITEXT, ...GEMMA },
   gemma_messages: { ...WIKITEXT, file: "messages.txt", ...GEMMA },
   /** All of WikiText-2's test split. */

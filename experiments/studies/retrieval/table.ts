@@ -171,6 +171,45 @@ export function tabulateDuo(texts: Texts, ratio: number): PlainTable {
 }
 
 type Named = readonly [rule: string, whole: string];
+const METHOD: Named = ["leave-one-out", "heads"];
+/** Its control, and the nearest method of the literature. */
+const RIVALS: readonly Named[] = [["random", "heads"], ["duo-attention", "none"]];
+
+/** A row per set of trials and rival: `leave-one-out` with whole heads minus the rival, by each metric. */
+export function tabulateRivals(
+  sets: readonly (readonly [text: string, trials: readonly Trial[], ratio: number])[],
+): PlainTable {
+  const pairs = sets.flatMap(([text, trials, ratio]) => {
+    const [own, ...rivals] = [METHOD, ...RIVALS].map(([rule, whole]) =>
+      findTrial(trials, { rule, whole, ratio })!
+    );
+    return rivals.map((rival) => ({ text, own: own!, rival }));
+  });
+  const confidence = each(pairs.length), showLoss = (trial: Trial) => meanOf("loss", trial)!.toFixed(3);
+  return {
+    columns: [
+      "text",
+      "cache left",
+      "loss increase",
+      "rival",
+      "its loss increase",
+      "loss",
+      "KL",
+      "top-1",
+      "loss, KL, top-1 against it",
+    ],
+    left: [true, false, false, true],
+    rows: pairs.map(({ text, own, rival }) => {
+      const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, own, rival, confidence)!);
+      return [
+        ...[text, `${(100 * own.retained).toFixed(1)}%`, showLoss(own), nameOf(rival), showLoss(rival)],
+        ...MEASURES.map((measure) => showDifference(measure, own, rival, confidence)),
+        showStandings({ loss: loss!, KL: KL!, "top-1": agreement! }),
+      ];
+    }),
+  };
+}
+
 /** The targets of third_text.md that compare two trials. */
 const TARGETS: readonly (readonly [number: number, own: Named, other: Named])[] = [
   [1, ["leave-one-out", "heads"], ["random", "heads"]],
@@ -235,6 +274,14 @@ export async function makeTables(): Promise<{ readonly [name: string]: string }>
     messages: tabulateLosses(messages),
     "fusion on other texts": tabulateFusion({ "WikiText-2": wikitext, messages }),
     "whole split": tabulateLosses(await read("whole_wikitext2")),
+    rivals: tabulateRivals([
+      ["WikiText-2", wikitext, RATIO],
+      ["messages", await read("rival_messages"), RATIO],
+      ["npm manual", third, RATIO],
+      ["WikiText-2", await read("fifth_wikitext2"), 0.9],
+      ["messages", await read("fifth_messages"), 0.9],
+      ["npm manual", await read("fifth_manual"), 0.9],
+    ]),
     needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
     "needles once": tabulateNeedles(await Promise.all(LENGTHS.map(readOnce))),
     "gemma whole WikiText": tabulateLosses(gemma["WikiText-2"], 0.5, GEMMA_WHOLE),
