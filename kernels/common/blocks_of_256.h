@@ -103,18 +103,26 @@ struct FormatQ3_K {
   }
 };
 
+// 8 scales and 8 minima of 6 bits, from three words to the bytes of four: scales first. Bytes 0-3 and 4-7 hold scales and
+// minima 0-3 in their low six bits, and above those the high two bits of 4-7, whose low four bits are the nibbles of
+// bytes 8-11. A word is an integer, or a vector of those of several rows.
+template <class Word>
+TKF_INLINE void spread_six_bits(const Word* s, Word* bytes) {
+  bytes[0] = s[0] & 0x3F3F3F3F;
+  bytes[1] = (s[2] & 0x0F0F0F0F) | ((s[0] >> 2) & 0x30303030);
+  bytes[2] = s[1] & 0x3F3F3F3F;
+  bytes[3] = ((s[2] >> 4) & 0x0F0F0F0F) | ((s[1] >> 2) & 0x30303030);
+}
+
 // Two f16 numbers, and 8 scales and 8 minima of 6 bits in 12 bytes.
 template <int BLOCK_BYTES>
 struct SixBitScales {
   static constexpr int VALUES = 256, BYTES = BLOCK_BYTES, SCALES = 16;
   static constexpr bool DENSE = false;
-  // Scales first, then minima. Bytes 0-3 and 4-7 hold scales and minima 0-3 in their low six bits, and above those the
-  // high two bits of 4-7, whose low four bits are the nibbles of bytes 8-11.
   static TKF_INLINE void prepare_one(const uint8_t* block, float* scales) {
-    uint32_t s[3];
+    uint32_t s[3], bytes[4];
     memcpy(s, block + 4, sizeof s);
-    const uint32_t bytes[4] = {s[0] & 0x3F3F3F3Fu, (s[2] & 0x0F0F0F0Fu) | ((s[0] >> 2) & 0x30303030u),
-                               s[1] & 0x3F3F3F3Fu, ((s[2] >> 4) & 0x0F0F0F0Fu) | ((s[1] >> 2) & 0x30303030u)};
+    spread_six_bits(s, bytes);
     store_bytes(bytes, f16_to_float(read_u16(block)), -f16_to_float(read_u16(block + 2)), scales);
   }
   static TKF_INLINE void prepare(const uint8_t* blocks, int count, float* scales) {

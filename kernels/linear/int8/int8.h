@@ -173,22 +173,30 @@ TKF_INLINE void unpack(FormatQ8_0, const uint8_t* const* row, int64_t at, Emit&&
   emit(0, words, halves(leading(row, at)), set1(0));
 }
 
-// The 16 scales of a block of 256, each in a vector.
-template <class Format>
-TKF_INLINE void load_scales(const uint8_t* const* row, int64_t at, vf* scales) {
-  alignas(64) float own[W][16];
-  for (int r = 0; r < W; r++) Format::prepare_one(row[r] + at, own[r]);
-  for (int first = 0; first < 16; first += W) {
-    for (int r = 0; r < W; r++) scales[first + r] = load(own[r] + first);
-    transpose(scales + first);
-  }
+// The 16 scales of a block of 256, or its 8 scales and 8 minima, each in a vector.
+template <int BYTES>
+TKF_INLINE void load_scales(SixBitScales<BYTES>, const uint8_t* const* row, int64_t at, vf* scales) {
+  vi words[4], bytes[4];
+  load_words(row, at, words);
+  spread_six_bits(words + 1, bytes);
+  const vf d = halves(words[0]), m = -halves(words[0] >> 16);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) scales[i] = to_float((bytes[i / 4] >> (8 * (i % 4))) & 0xFF) * (i < 8 ? d : m);
+}
+TKF_INLINE void load_scales(FormatQ6_K, const uint8_t* const* row, int64_t at, vf* scales) {
+  vi words[4], last[4];
+  load_words(row, at + 192, words);
+  load_words(row, at + 194, last);
+  const vf d = halves(last[3] >> 16);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) scales[i] = to_float((words[i / 4] << (24 - 8 * (i % 4))) >> 24) * d;
 }
 // Nibbles of which 32 bytes hold a part, then the next one; fifth bits, where `high` >= 0 is their place.
 template <class Format, class Emit>
 TKF_INLINE void emit_parts(const uint8_t* const* row, int64_t at, int64_t nibbles, int64_t high, Emit&& emit) {
   vf scales[16];
   vi fifth[8] = {};
-  load_scales<Format>(row, at, scales);
+  load_scales(Format(), row, at, scales);
   if (high >= 0) load_words(row, at + high, fifth), load_words(row, at + high + 16, fifth + 4);
   for (int part = 0; part < 8; part += 2) {
     vi pairs[8], words[8];
@@ -216,7 +224,7 @@ TKF_INLINE void unpack(FormatQ5_K, const uint8_t* const* row, int64_t at, Emit&&
 template <class Emit>
 TKF_INLINE void unpack(FormatQ6_K, const uint8_t* const* row, int64_t at, Emit&& emit) {
   vf scales[16];
-  load_scales<FormatQ6_K>(row, at, scales);
+  load_scales(FormatQ6_K(), row, at, scales);
   for (int half = 0; half < 2; half++) {
     vi low[4][4], high[2][4];  // 16 bytes each
 #pragma GCC unroll 4
