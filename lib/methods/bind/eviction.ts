@@ -13,7 +13,7 @@ import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "../protocol/live_keys.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
 import type { Answer, KeySide, LayerView, Need, PrunerContext, RankTrace, When } from "../protocol/pruner.ts";
-import { isOfKeys, type Reading } from "../protocol/signals.ts";
+import { isOfKeys, type Reading, TOKEN_ROWS } from "../protocol/signals.ts";
 import { type CachePolicy, CacheSide } from "./cache_side.ts";
 import { mergeValues } from "./merge_values.ts";
 import type { ResolvedOptions } from "./options.ts";
@@ -118,8 +118,6 @@ const openUnit = ({ method, unitShape }: Bound): LiveUnit => ({
   memory: new Float64Array(method.memory?.size(unitShape) ?? 0),
 });
 
-const ROWS = { keys: "key", values: "value", queries: "query" } as const;
-
 /** A layer of such a method: its heads as one unit, or each head that has rows of its own as one. */
 class Ranking implements CachePolicy {
   private readonly bound: Bound;
@@ -151,7 +149,7 @@ class Ranking implements CachePolicy {
       .filter((name) =>
         reads.some(({ signal, layers = [0] }) => signal === name && layers.includes(0 as never))
       )
-      .map((name) => [ROWS[name], data(view[name]!)] as const);
+      .map((name) => [TOKEN_ROWS[name], data(view[name]!)] as const);
     this.#textOf = tokens?.textOf;
     this.units.forEach((unit, i) => {
       if (futureAttention !== undefined) unit.ahead = futureAttention;

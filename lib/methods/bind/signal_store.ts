@@ -9,7 +9,7 @@ import {
   type ShownRows,
   type Signal,
   type Signals,
-  VIEW_ROWS,
+  TOKEN_ROWS,
 } from "../protocol/signals.ts";
 
 /** Readings of one layer, and the layers whose decisions they are for. */
@@ -47,9 +47,9 @@ export function sourcesOf(
 /** What a model computes for them, by layer. @param undecided Whether only keys that are not decided yet count. */
 export function asksOf(sources: Sources, undecided = false): ReadonlyMap<number, LayerAsk> {
   const asks = [...sources].map(([layer, { readings, readers }]): [number, LayerAsk] => {
-    const isOwn = readers.size === 1 && readers.has(layer), view: readonly string[] = VIEW_ROWS;
+    const isOwn = readers.size === 1 && readers.has(layer);
     const rows = readings.filter((one) => !isOfKeys(one)).map(({ signal }) => signal as RowSignal)
-      .filter((signal) => !isOwn || !view.includes(signal));
+      .filter((signal) => !isOwn || !(signal in TOKEN_ROWS));
     const ofKeys = readings.filter(isOfKeys);
     const last = ofKeys.map(({ queries }) => queries && "last" in queries ? queries.last : Infinity);
     const keys = [...new Set(ofKeys.map(({ signal }) => signal as Signal))];
@@ -190,6 +190,9 @@ export class SignalStore {
           reading.signal === signal && sameRange(reading.queries, queries)
         );
         if (!isRead || !readers!.has(deciding)) throw unread(signal, layer);
+        if (layer === deciding && signal in TOKEN_ROWS) {
+          return rowsOf(tokens, signal as keyof typeof TOKEN_ROWS);
+        }
         if (!isOfKeys({ signal })) return this.#readRows(`${layer} ${signal}`, tokens);
         const beyond = beyondOf(queries);
         if (beyond === undefined) {
@@ -276,6 +279,15 @@ function addWaiting(own: KeySignals, at: number): void {
     for (const sums of own.sums.values()) sums.add(copyRows(block, 0, before));
     return before < length ? [copyRows(block, before)] : [];
   });
+}
+
+/** Rows that tokens have themselves, [tokens, width] f64; 0 where one has none any more. */
+function rowsOf(tokens: readonly LiveToken[], signal: keyof typeof TOKEN_ROWS): Float64Array {
+  const rows = tokens.map((token) => token[TOKEN_ROWS[signal]]);
+  const width = rows.find((row) => row !== undefined)?.length ?? 0,
+    out = new Float64Array(rows.length * width);
+  for (const [i, row] of rows.entries()) if (row !== undefined) out.set(row, i * width);
+  return out;
 }
 
 const unread = (signal: string, layer: number) =>

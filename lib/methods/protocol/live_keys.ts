@@ -21,6 +21,7 @@ export interface LiveToken {
 export interface LiveSignals {
   /**
    * A signal about each token, [tokens], or [tokens, width] of rows, f64; 0 where there is none.
+   * Keys, values and queries of the decided layer are those that the tokens have.
    *
    * @param where The layer, 0-based; default: the one that is decided. The queries, as the method's `reads` has them.
    * @throws {TypeError} If the method's `reads` has no such signal of that layer.

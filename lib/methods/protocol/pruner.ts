@@ -252,9 +252,10 @@ export function takesWhole(pruner: Partial<Pick<Pruner, "at" | "keySide">> | und
   return pruner?.at === "prefill" || pruner?.keySide?.at === "prefill";
 }
 
-/** 0-based indices of the layers that a pruner touches on either side, ascending. */
+/** 0-based indices of the layers that a pruner touches on either side, or reads for its decisions, ascending. */
 export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "keySide">): number[] {
-  return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
+  const ofKeys = [...keySide?.layers ?? [], ...keySide?.asks?.keys() ?? []];
+  return [...new Set([...layers, ...ofKeys])].sort((a, b) => a - b);
 }
 
 /** @throws {RangeError} If the substitute is local attention, and a layer that it is for has a window of its own. */

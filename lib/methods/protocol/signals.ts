@@ -11,6 +11,9 @@ export type Signal = (typeof SIGNALS)[number];
 /** Rows of a layer's own tokens before its attention, as `LayerView` has them. */
 export const VIEW_ROWS = ["keys", "values", "queries", "residual", "normed"] as const;
 
+/** Rows that the tokens of the decided layer have themselves, and the name of each there. */
+export const TOKEN_ROWS = { keys: "key", values: "value", queries: "query" } as const;
+
 /** A signal of a token: a row of numbers. What a view does not have, the model computes where it is asked for. */
 export type RowSignal = (typeof VIEW_ROWS)[number];
 

@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { createPruner, EVICTIONS, KEY_RULES, type KeySide, type LayerView } from "../../methods/mod.ts";
 import { definePruner } from "../../methods/protocol/pruner.ts";
 import { isEviction } from "../../methods/protocol/method.ts";
+import { isOfKeys, TOKEN_ROWS } from "../../methods/protocol/signals.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
@@ -35,9 +36,12 @@ function dumpLayer(): { readonly keys: Tensor; readonly values: Tensor; readonly
 
 const dump = dumpLayer();
 
-/** Methods that decide by what a dump has: not by probes of the model, nor by keys before rotary embedding. */
+/** Methods that decide by what a dump has: not by probes, keys before rotary embedding, nor signals of a model or other layers. */
 const ON_DUMPS = [...EVICTIONS, ...KEY_RULES].filter((method) =>
-  !isEviction(method) || method.heads === undefined && method.keyState === undefined
+  !isEviction(method) || method.heads === undefined && method.keyState === undefined &&
+    method.reads(plan).every(({ signal, layers = [0] }) =>
+      String(layers) === "0" && (signal in TOKEN_ROWS || isOfKeys({ signal }))
+    )
 );
 
 for (const { name: kvFusion } of ON_DUMPS) {

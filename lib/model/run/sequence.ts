@@ -163,7 +163,7 @@ export class ModelSequence implements Disposable {
    * `Model.residualAt`. The stream is left as it is.
    *
    * @param ids Of its tokens, for a method that looks at them.
-   * @throws {RangeError} If there is no such layer, tokens were fed before, or a layer below `layer` is filtered.
+   * @throws {RangeError} If there is no such layer, tokens were fed before, or a layer below `layer` is filtered or read.
    */
   feedResidual(residual: Tensor, layer: number, ids?: Int32Array): Tensor {
     this.#expectHeld();
@@ -171,7 +171,7 @@ export class ModelSequence implements Disposable {
     expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
     if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
     if (this.#pruner !== undefined && filteredLayers(this.#pruner).some((filtered) => filtered < layer)) {
-      throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
+      throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered or read`);
     }
     this.#lowest = layer;
     if (ids !== undefined) this.note(ids);

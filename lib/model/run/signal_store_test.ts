@@ -2,6 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createEviction } from "../../methods/bind/eviction.ts";
 import { createPruner, type EvictionMethod, resolveOptions } from "../../methods/mod.ts";
+import { filteredLayers } from "../../methods/protocol/pruner.ts";
+import { f32Data } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
 import { backend } from "../testing.ts";
@@ -12,12 +14,12 @@ const plan = { side: "key", warmup: 8, recent: 6, block: 8, tail: 1, kvRatio: 0.
 
 type Reader = Pick<EvictionMethod, "reads" | "score">;
 
-function prunerOf(reader: Reader) {
+function prunerOf(reader: Reader, tail = 1) {
   const method: EvictionMethod = { name: "mine", help: "reads other layers", evicts: true, ...reader };
-  const options = resolveOptions({ ...plan, kvFusion: "tova" });
+  const asked = { ...plan, tail, kvFusion: "tova" } as const, options = resolveOptions(asked);
   const keySide = createEviction(method, model.config, options, "post-rope", { backend });
   return {
-    ...createPruner("token-filtering", model.config, { ...plan, kvFusion: "tova" }, { backend }),
+    ...createPruner("token-filtering", model.config, asked, { backend }),
     keySide,
   };
 }
@@ -42,14 +44,29 @@ const READERS: { readonly [name: string]: Reader } = {
     reads: () => [{ signal: "keys" }, { signal: "values", layers: "below" }],
     score: ({ signals, layer, tokens }) => [
       Float64Array.from(tokens.map(({ key }) => Math.hypot(...key))),
-      ...Array.from({ length: layer }, (_, one) => {
-        const rows = signals.read("values", { layer: one }), width = rows.length / tokens.length;
-        return Float64Array.from(
-          tokens.map((_, i) => Math.hypot(...rows.subarray(i * width, (i + 1) * width))),
-        );
-      }),
+      ...Array.from(
+        { length: layer },
+        (_, one) => normsOf(signals.read("values", { layer: one }), tokens.length),
+      ),
     ],
   },
+  "value norms of the layer and of all below": {
+    reads: () => [{ signal: "values" }, { signal: "values", layers: "below" }],
+    score: ({ signals, layer, tokens }) =>
+      Array.from(
+        { length: layer + 1 },
+        (_, one) => normsOf(signals.read("values", { layer: one }), tokens.length),
+      ),
+  },
+};
+
+/** Norms of rows, [count] f64. */
+const normsOf = (rows: Float64Array, count: number) => {
+  const width = rows.length / count;
+  return Float64Array.from(
+    { length: count },
+    (_, i) => Math.hypot(...rows.subarray(i * width, (i + 1) * width)),
+  );
 };
 
 function feed(sequence: ModelSequence, pieces: readonly number[], from = 0) {
@@ -78,4 +95,37 @@ Deno.test("a signal that a method does not list is refused by name", () => {
     score: ({ signals }) => [signals.read("change")],
   });
   assertThrows(() => feed(model.start(pruner), [COUNT]), TypeError, 'Cannot read "change" of layer 0');
+});
+
+Deno.test("each row signal of the decided layer is read: those of its tokens, and of the residual stream", () => {
+  const rows = ["keys", "values", "queries", "residual", "normed"] as const, { hiddenSize } = model.config;
+  const stream = new Map<number, Float32Array>(), ends = new Set<number>();
+  const pruner = prunerOf({
+    reads: () => rows.map((signal) => ({ signal })),
+    score({ signals, layer, at, tokens }) {
+      const of = (row: "key" | "value" | "query") => tokens.flatMap((token) => [...token[row]!]);
+      assertEquals([...signals.read("keys")], of("key"));
+      assertEquals([...signals.read("values")], of("value"));
+      assertEquals([...signals.read("queries")], of("query"));
+      const residual = tokens.flatMap(({ position }) => [
+        ...stream.get(layer)!.subarray(position * hiddenSize, (position + 1) * hiddenSize),
+      ]);
+      assertEquals([...signals.read("residual")], residual);
+      assertEquals(signals.read("normed").length, residual.length);
+      ends.add(at);
+      return [Float64Array.from(tokens, ({ position }) => position)];
+    },
+  });
+  model.start(pruner, {
+    see: (layer, part, x) => part === "attention" && stream.set(layer, f32Data(x).slice()),
+  }).feed(ids(COUNT));
+  assert(ends.size > 5);
+});
+
+Deno.test("a sequence does not begin above a layer that its method reads", () => {
+  const reads = () => [{ signal: "attention", layers: [-1] }] as const, tail = 0.5;
+  const pruner = prunerOf({ reads, score: ({ tokens }) => [new Float64Array(tokens.length)] }, tail);
+  assertEquals([pruner.keySide.layers, filteredLayers(pruner)], [[1, 2], [0, 1, 2]]);
+  const start = () => model.start(pruner).feedResidual(model.residualAt(ids(COUNT), 1), 1);
+  assertThrows(start, RangeError, "a layer below it is filtered or read");
 });
