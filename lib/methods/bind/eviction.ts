@@ -13,7 +13,7 @@ import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "../protocol/live_keys.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
 import type { Answer, KeySide, LayerView, Need, PrunerContext, RankTrace, When } from "../protocol/pruner.ts";
-import { isOfKeys, type Reading, TOKEN_ROWS } from "../protocol/signals.ts";
+import { isLate, isOfKeys, type Reading, TOKEN_ROWS } from "../protocol/signals.ts";
 import { type CachePolicy, CacheSide } from "./cache_side.ts";
 import { mergeValues } from "./merge_values.ts";
 import type { ResolvedOptions } from "./options.ts";
@@ -79,7 +79,8 @@ function decidesAt({ nonCausal, merges }: EvictionMethod, reads: readonly Readin
   if (nonCausal) return "prefill";
   const layersOf = ({ layers = [0] }: Reading) => layers === "below" ? [-1] : layers;
   // A layer below has computed all rows of a feed, queries behind the block start among them.
-  const isOther = (one: Reading) => layersOf(one).some((far) => far > 0 || far < 0 && isOfKeys(one));
+  const isOther = (one: Reading) =>
+    layersOf(one).some((far) => far > 0 || (far < 0 ? isOfKeys(one) : isLate(one)));
   if (reads.some(isOther)) return "pass";
   // Values that change are changed before later queries attend to them, so block by block.
   return reads.some(isOfKeys) || merges ? "block" : "arrival";

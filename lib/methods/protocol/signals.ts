@@ -14,8 +14,11 @@ export const VIEW_ROWS = ["keys", "values", "queries", "residual", "normed"] as 
 /** Rows that the tokens of the decided layer have themselves, and the name of each there. */
 export const TOKEN_ROWS = { keys: "key", values: "value", queries: "query" } as const;
 
+/** Rows that are known behind a layer. `mlp`: the MLP's output before it is added to the residual stream, [hiddenSize]. */
+export const LATE_ROWS = ["mlp"] as const;
+
 /** A signal of a token: a row of numbers. What a view does not have, the model computes where it is asked for. */
-export type RowSignal = (typeof VIEW_ROWS)[number];
+export type RowSignal = (typeof VIEW_ROWS | typeof LATE_ROWS)[number];
 
 /**
  * Queries that a signal about keys is read of. `last`: mean over that number of queries, the last before the decision.
@@ -72,4 +75,9 @@ export interface ShownRows {
 /** Whether a reading is of queries about keys. */
 export function isOfKeys({ signal }: Pick<Reading, "signal">): boolean {
   return (SIGNALS as readonly string[]).includes(signal);
+}
+
+/** Whether a reading is of rows that its layer has only behind its attention. */
+export function isLate({ signal }: Pick<Reading, "signal">): boolean {
+  return (LATE_ROWS as readonly string[]).includes(signal);
 }

@@ -52,6 +52,8 @@ export interface Tokens {
   /** Whether a part of a layer is left out for all tokens. */
   drops?(layer: number, part: "attention" | "mlp"): boolean;
   needsOf(layer: number): LayerNeeds;
+  /** Looks at the output of a layer's MLP before it is added, [T, hiddenSize], which `output` gives until it returns. */
+  seeMlp?(layer: number, output: () => Tensor): void;
   /**
    * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual
    * stream. It returns the addition instead if the stream is not read before it.
@@ -130,7 +132,10 @@ export class ForwardPass {
       show(layer, "attention");
       if (!tokens.drops?.(layer, "attention")) left = this.attention(layer, x, tokens, left);
       show(layer, "mlp");
-      if (!tokens.drops?.(layer, "mlp")) left = this.mlp(layer, x, left);
+      if (tokens.drops?.(layer, "mlp")) continue;
+      const after = this.mlp(layer, x, left);
+      tokens.seeMlp?.(layer, () => after.delta);
+      left = after;
     }
     show(to, "attention");
   }
@@ -237,7 +242,7 @@ export class ForwardPass {
   }
 
   /** Adds a layer's MLP to the residual stream; see {@linkcode attention}. */
-  protected mlp(layer: number, x: Tensor, left?: Addend): Addend | undefined {
+  protected mlp(layer: number, x: Tensor, left?: Addend): Addend {
     const normed = this.norm(layer, "ffnNorm", x, { left });
     return { delta: this.project(layer, "down", this.gated(layer, normed, "swiglu")) };
   }

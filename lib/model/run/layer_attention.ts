@@ -19,7 +19,7 @@ import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./cache/kv_cache.ts";
 import { OutputMemory } from "./cache/output_memory.ts";
 import { indicesOf, pickRows, range, type Rows } from "./cache/row_indices.ts";
-import { attendShowing, headWeights, meanProbabilities, rowSignal } from "./signals.ts";
+import { attendShowing, headWeights, meanProbabilities, rowSignals } from "./signals.ts";
 import { type Piece, type QueryRows, strategyOf, type SubstituteStrategy } from "./substitutes.ts";
 import { LayerTally } from "./usage.ts";
 
@@ -94,6 +94,19 @@ export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
   };
 }
 
+/** Passes signals of rows of a layer to the key side, where it reads them and they follow from `known`. */
+export function showRows(
+  { asked, length: first, model }: Pick<LayerFeed, "asked" | "length" | "model">,
+  layer: number,
+  count: number,
+  known: Parameters<typeof rowSignals>[1],
+): void {
+  if (asked === undefined) return;
+  for (const rows of rowSignals(model.backend, known, asked.ask.rows)) {
+    asked.by.show(layer, { ...rows, first, count });
+  }
+}
+
 /** Attention of a layer, once: for the rows that a pass has projected. */
 export class LayerAttention {
   readonly #substitutes: SubstituteStrategy;
@@ -147,10 +160,7 @@ export class LayerAttention {
 
   /** Passes signals of the rows themselves to the key side, where it reads them. */
   #showRows(): void {
-    const { asked, length: first } = this.feed, { layer } = this.rows, count = this.#total;
-    for (const signal of asked?.ask.rows ?? []) {
-      asked!.by.show(layer, { signal, first, count, data: rowSignal(this.#backend, this.rows, signal) });
-    }
+    showRows(this.feed, this.rows.layer, this.#total, this.rows);
   }
 
   get #total(): number {

@@ -23,6 +23,7 @@ import {
   type LayerRecord,
   needsOf,
   openRecord,
+  showRows,
 } from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { type PromptWatch, watchPrompt } from "../pruning/prompt_watch.ts";
@@ -389,6 +390,13 @@ export class ModelSequence implements Disposable {
       needsOf: (layer) => needsOf(this.#pruner, layer),
       // The piece was cut so that all its tokens have the same parts.
       drops: (layer, part) => this.#length >= (drops?.from ?? 0) && drops?.[part].includes(layer) === true,
+      // The output is taken only where a signal follows from it.
+      seeMlp: (layer, output) =>
+        showRows(this.#feedOf(layer, tokens), layer, count, {
+          get mlp() {
+            return output();
+          },
+        }),
       attend: (rows, pass) => new LayerAttention(this.#feedOf(rows.layer, tokens), rows, pass).run(),
     };
   }

@@ -1,9 +1,9 @@
 /** Requirements of signals that no method of the list reads: of other layers, and of some queries only. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createEviction } from "../../methods/bind/eviction.ts";
 import { createPruner, type EvictionMethod, resolveOptions } from "../../methods/mod.ts";
 import { filteredLayers } from "../../methods/protocol/pruner.ts";
-import { f32Data } from "../../tensor.ts";
+import { f32Data, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
 import { backend } from "../testing.ts";
@@ -56,6 +56,13 @@ const READERS: { readonly [name: string]: Reader } = {
       Array.from(
         { length: layer + 1 },
         (_, one) => normsOf(signals.read("values", { layer: one }), tokens.length),
+      ),
+  },
+  "norms of the MLP's output in the layer and in the one before": {
+    reads: () => [{ signal: "mlp", layers: [-1, 0] }],
+    score: ({ signals, layer, tokens }) =>
+      [layer - 1, layer].filter((one) => one >= 0).map((one) =>
+        normsOf(signals.read("mlp", { layer: one }), tokens.length)
       ),
   },
 };
@@ -128,4 +135,46 @@ Deno.test("a sequence does not begin above a layer that its method reads", () =>
   assertEquals([pruner.keySide.layers, filteredLayers(pruner)], [[1, 2], [0, 1, 2]]);
   const start = () => model.start(pruner).feedResidual(model.residualAt(ids(COUNT), 1), 1);
   assertThrows(start, RangeError, "a layer below it is filtered or read");
+});
+
+Deno.test("the MLP's output of the layer before is what it adds to the residual stream, in any feed", () => {
+  const { hiddenSize, numLayers } = model.config, layers = numLayers - 1;
+  const before = new Map<string, number[]>();
+  const see = (layer: number, part: string, x: Tensor) => {
+    if (part !== "attention" && part !== "mlp") return;
+    before.set(`${layer} ${part}`, [...before.get(`${layer} ${part}`) ?? [], ...f32Data(x)]);
+  };
+  let compared = 0;
+  const pruner = prunerOf({
+    reads: () => [{ signal: "mlp", layers: [-1] }],
+    score({ signals, layer, tokens }) {
+      const last = tokens.map(({ position }) => position);
+      if (layer === 0) return [Float64Array.from(last)];
+      const rows = signals.read("mlp", { layer: layer - 1 });
+      const [from, to] = [`${layer - 1} mlp`, `${layer} attention`].map((name) => before.get(name)!);
+      last.forEach((position, i) => {
+        for (let c = 0; c < hiddenSize; c++) {
+          const at = position * hiddenSize + c;
+          assertAlmostEquals(rows[i * hiddenSize + c]!, to![at]! - from![at]!, 1e-5);
+        }
+        compared++;
+      });
+      return [normsOf(rows, tokens.length)];
+    },
+  });
+  assertEquals(pruner.keySide.at, "arrival");
+  const whole = feed(model.start(pruner, { see }), [COUNT]);
+  assert(compared > 200 * layers, `${compared} rows`);
+  before.clear();
+  assertEquals(feed(model.start(pruner, { see }), [5, 1, 3, 40, 21, 34]), whole);
+});
+
+Deno.test("sequences that are fed together show their own MLP outputs", () => {
+  const pruner = prunerOf(READERS["norms of the MLP's output in the layer and in the one before"]!);
+  const whole = feed(model.start(pruner), [COUNT]), sequence = model.start(pruner), other = model.start();
+  for (let at = 0; at < COUNT; at += 13) {
+    const own = ids(COUNT).slice(at, at + 13);
+    model.feedTogether([{ sequence: other, ids: ids(7, at) }, { sequence, ids: own }]);
+  }
+  assertEquals(sequence.kvKeep, whole);
 });

@@ -1,6 +1,6 @@
 /** Signals of computed queries about keys, from the attention op itself: attention weights, and changes of outputs. */
 import { type AttentionArgs, type Backend, headsOfKeys, LEAST_OTHERS } from "../../backend.ts";
-import type { RowSignal, Signal, Signals } from "../../methods/protocol/signals.ts";
+import type { RowSignal, ShownRows, Signal, Signals } from "../../methods/protocol/signals.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix, type LayerRows, type RunModel } from "./forward_pass.ts";
@@ -46,18 +46,32 @@ export function outputChanges(
   return all;
 }
 
-/** Signals of tokens that come from a layer's rows, each [T, width]. */
-const FROM_ROWS: { readonly [S in RowSignal]: (rows: LayerRows) => Tensor } = {
+/** Tensors of a layer's tokens: its rows before attention, and behind it the output of the MLP, [T, hiddenSize] f32. */
+type LayerTensors = Partial<LayerRows> & { readonly mlp?: Tensor };
+
+/** A row signal, [T, width]; undefined where it does not follow from these tensors. */
+type FromTensors = (known: LayerTensors, backend: Backend) => Tensor | Float64Array | undefined;
+
+const FROM_TENSORS: { readonly [S in RowSignal]: FromTensors } = {
   keys: ({ keys }) => keys,
   values: ({ values }) => values,
-  queries: ({ queries }) => queries!,
+  queries: ({ queries }) => queries,
   residual: ({ residual }) => residual,
   normed: ({ normed }) => normed,
+  mlp: ({ mlp }) => mlp,
 };
 
-/** A signal of a layer's tokens, [T, width] f32. */
-export function rowSignal(backend: Backend, rows: LayerRows, signal: RowSignal): Float32Array {
-  return f32Data(backend.read(FROM_ROWS[signal](rows)));
+/** Those of the signals that follow from some tensors of a layer, [T, width] each. */
+export function rowSignals(
+  backend: Backend,
+  known: LayerTensors,
+  signals: readonly RowSignal[],
+): Pick<ShownRows, "signal" | "data">[] {
+  return signals.flatMap((signal) => {
+    const found = FROM_TENSORS[signal](known, backend);
+    if (found === undefined) return [];
+    return [{ signal, data: found instanceof Float64Array ? found : f32Data(backend.read(found)) }];
+  });
 }
 
 /** What is read of a call of attention: signals of some queries about the last cached rows. */

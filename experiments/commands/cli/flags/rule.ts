@@ -3,7 +3,7 @@ import { UsageError } from "../../../../lib/errors.ts";
 import { setOwnTasks } from "../../../../lib/eval/tasks/own_task.ts";
 import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
 import { KEY_READS, OWN_READS, type OwnRule, ownRules, setOwnRules } from "../../../../lib/methods/list.ts";
-import { type Reading, SIGNALS, VIEW_ROWS } from "../../../../lib/methods/protocol/signals.ts";
+import { LATE_ROWS, type Reading, SIGNALS, VIEW_ROWS } from "../../../../lib/methods/protocol/signals.ts";
 import type { LiveKeys } from "../../../../lib/methods/protocol/live_keys.ts";
 import { type AnyRule, type EvictionMethod, isEviction } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
@@ -23,7 +23,7 @@ const FIELDS =
 const OF_KEYS: readonly string[] = SIGNALS;
 
 /** The signals that an eviction may read, of keys or of tokens. */
-const READINGS: readonly string[] = [...SIGNALS, ...VIEW_ROWS];
+const READINGS: readonly string[] = [...SIGNALS, ...VIEW_ROWS, ...LATE_ROWS];
 
 /** An eviction that a file exports: each row of its scores is checked as it comes. */
 function expectEviction(

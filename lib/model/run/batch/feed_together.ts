@@ -153,6 +153,11 @@ function joined(model: RunModel, pass: ForwardPass, pieces: readonly Piece[], jo
       preRopeKeys: pieces.some(({ tokens }) => tokens.needsOf(layer).preRopeKeys),
       queries: true, // of all at once; a skipped token's are not used
     }),
+    seeMlp(layer, output) {
+      for (const piece of pieces) {
+        piece.tokens.seeMlp(layer, () => cut(model, pass, "own mlp", output(), piece));
+      }
+    },
     attend(rows) {
       let left: Addend | undefined;
       const later: number[] = [], { layer, residual, queries } = rows;
