@@ -194,13 +194,15 @@ export class SignalStore {
           return rowsOf(tokens, signal as keyof typeof TOKEN_ROWS);
         }
         if (!isOfKeys({ signal })) return this.#readRows(`${layer} ${signal}`, tokens);
+        // A layer that evicts nothing has one unit for all its heads.
+        const from = layer === deciding || this.#keys.has(`${layer} ${unit}`) ? unit : undefined;
         const beyond = beyondOf(queries);
         if (beyond === undefined) {
           const { last } = queries as { readonly last: number };
-          return meanOfLast(this.#keysOf(layer, unit).blocks, signal as Signal, last, at, tokens);
+          return meanOfLast(this.#keysOf(layer, from).blocks, signal as Signal, last, at, tokens);
         }
-        addWaiting(this.#keysOf(layer, unit), at);
-        const sums = this.sums(layer, signal as Signal, beyond, unit), out = new Float64Array(tokens.length);
+        addWaiting(this.#keysOf(layer, from), at);
+        const sums = this.sums(layer, signal as Signal, beyond, from), out = new Float64Array(tokens.length);
         for (let i = 0; i < tokens.length; i++) {
           const { position } = tokens[i]!;
           out[i] = queries === undefined ? sums.sum(position) : sums.mean(position);

@@ -12,7 +12,7 @@ import type { ModelSequence } from "./sequence.ts";
 const model = new Model({ ...CONFIG, numLayers: 3 }, weights as never, backend), COUNT = 104;
 const plan = { side: "key", warmup: 8, recent: 6, block: 8, tail: 1, kvRatio: 0.5 } as const;
 
-type Reader = Pick<EvictionMethod, "reads" | "score">;
+type Reader = Pick<EvictionMethod, "reads" | "score" | "apart">;
 
 function prunerOf(reader: Reader, tail = 1) {
   const method: EvictionMethod = { name: "mine", help: "reads other layers", evicts: true, ...reader };
@@ -135,6 +135,23 @@ Deno.test("a sequence does not begin above a layer that its method reads", () =>
   assertEquals([pruner.keySide.layers, filteredLayers(pruner)], [[1, 2], [0, 1, 2]]);
   const start = () => model.start(pruner).feedResidual(model.residualAt(ids(COUNT), 1), 1);
   assertThrows(start, RangeError, "a layer below it is filtered or read");
+});
+
+Deno.test("each KV head reads the attention of a layer that evicts nothing", () => {
+  const reads = () => [{ signal: "attention", layers: [-1] }] as const, tail = 0.5;
+  const most = new Map<number, number[]>();
+  const pruner = prunerOf({
+    ...{ reads, apart: 0.2 },
+    score({ signals, layer }) {
+      const received = signals.read("attention", { layer: layer - 1 });
+      most.set(layer, [...most.get(layer) ?? [], Math.max(...received)]);
+      return [received];
+    },
+  }, tail);
+  assertEquals(pruner.keySide.layers, [1, 2]);
+  feed(model.start(pruner), [COUNT]);
+  assertEquals(most.get(1)!.length % model.config.numKvHeads, 0);
+  assert(most.get(1)!.every((one) => one > 0), String(most.get(1)));
 });
 
 Deno.test("the MLP's output of the layer before is what it adds to the residual stream, in any feed", () => {
