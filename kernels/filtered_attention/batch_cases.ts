@@ -50,7 +50,10 @@ export function decodeCases(): BatchCase[] {
   const narrow: BatchCase = { ...base, tokens: [120, 9], kept: 0.9, window: 100, skipping: [] };
   for (const headDim of [61, 125, 253]) { // rows that are not whole pieces of 16 bytes
     for (const dtype of ["f32", "f16", "bf16"] as const) {
-      for (const group of [1, 3, 8]) cases.push({ ...narrow, headDim, dtype, group });
+      for (const group of [1, 3, 8]) {
+        const c = { ...narrow, headDim, dtype, group };
+        cases.push(c, { ...c, tokens: [20, 9], window: 1, ownIsRecent: true }); // sees no cached row
+      }
     }
   }
   for (const window of [1, 10, 100]) cases.push({ ...base, window });

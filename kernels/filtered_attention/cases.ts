@@ -138,8 +138,33 @@ function* list(): Generator<AttentionCase> {
   }
 }
 
+/**
+ * Keys that end, and local queries, for every kernel of a device: by type, size of heads, and heads of a block. The rows
+ * of the odd sizes are not whole pieces of 16 bytes.
+ */
+function* listKernels(): Generator<AttentionCase> {
+  const few = { ...BASE, phase: "chunk", last: 5, local: "half", sinks: 4, numKvHeads: 1 } as const;
+  const many = { ...few, phase: "prefill", last: undefined } as const;
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    for (const headDim of [64, 128, 256]) {
+      for (const group of [1, 4, 8]) {
+        yield { ...few, dtype, headDim, group, keep: "all", tokens: 97 };
+        yield { ...few, dtype, headDim, group, ends: "odd", tokens: 150 };
+        yield { ...few, dtype, headDim: headDim - 3, group, ends: "odd", tokens: 70 };
+      }
+    }
+    for (const headDim of [64, 96, 128, 256]) {
+      yield { ...many, dtype, headDim, group: 2, ends: "odd", tokens: 65, keep: "all" };
+      yield { ...many, dtype, headDim, group: 1, local: "all", sinks: 1, tokens: 130, keep: "all" };
+    }
+  }
+}
+
+/** A list for every kernel of a device. */
+export const KERNEL_CASES: readonly AttentionCase[] = [...listKernels()];
+
 /** The list. */
-export const ATTENTION_CASES: readonly AttentionCase[] = [...list()];
+export const ATTENTION_CASES: readonly AttentionCase[] = [...list(), ...KERNEL_CASES];
 
 /** A case's name in a failure. */
 export function nameOf(c: AttentionCase): string {

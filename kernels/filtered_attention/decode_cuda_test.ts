@@ -1,11 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { OpenDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
-import type { Backend } from "../../lib/backend.ts";
+import type { AttentionArgs, Backend } from "../../lib/backend.ts";
+import { attention } from "../../lib/reference/attention.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { emptyTensor, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { testOnDevice, testSameInAnyOrder } from "../testing/ways.ts";
-import { normals, roundTo, tensorOf } from "./cases.ts";
+import { attentionArgs, type AttentionCase, normals, roundQueries, roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference } from "./testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./batch_cases.ts";
 
@@ -118,7 +119,90 @@ testOnDevice(
       for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
     }
     assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
-    assertEquals(decodes.length, 82 + 27);
+    assertEquals(decodes.length, 82 + 2 * 27);
+  },
+);
+
+/** The output of `attention()` on a device, of arguments on the host. */
+function attend(backend: Backend, args: AttentionArgs): Float32Array {
+  const placed = Object.entries(args).map(([name, x]) => {
+    return [name, typeof x === "object" ? backend.upload(x as HostTensor) : x];
+  });
+  const call: AttentionArgs = { ...Object.fromEntries(placed), out: backend.alloc("f32", args.out.shape) };
+  backend.attention(call);
+  return f32Data(backend.read(call.out));
+}
+
+testOnDevice("attention() of one query over thousands of rows equals the reference", ({ backend }) => {
+  // A block has so many rows of narrow 16-bit heads that it copies to each place in shared memory several times.
+  for (const dtype of ["f16", "bf16"] as const) {
+    for (const [headDim, ends] of [[64, undefined], [64, "last"], [61, "last"]] as const) {
+      const c: AttentionCase = {
+        ...{ tokens: 12_400, keep: "all", phase: "decode", numKvHeads: 1, group: 8, headDim, dtype },
+        ...{ recent: 0, data: "plain", ends },
+      };
+      const args = roundQueries(attentionArgs(c), dtype), queries = f32Data(args.queries);
+      attention(args);
+      for (const heads of [1, 4, 8]) {
+        const shape = [1, heads, headDim], count = heads * headDim, out = emptyTensor("f32", shape);
+        const some = { ...args, queries: hostTensor("f32", shape, queries.slice(0, count)), out };
+        const worst = difference(attend(backend, some), f32Data(args.out).subarray(0, count));
+        assert(
+          worst <= BAR[dtype] / 10,
+          `${heads} heads of ${headDim}, ${dtype}, ends ${ends}: off by ${worst}`,
+        );
+      }
+    }
+  }
+});
+
+testOnDevice(
+  "attention() of one query takes no number of a row that ended, nor beyond a row",
+  ({ backend }) => {
+    let turn = 0;
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      for (const most of [64, 128, 256]) {
+        for (const [i, group] of [1, 4, 8, 1, 4, 8, 1, 4, 8].entries()) {
+          const headDim = most - 1 - turn++ % 7; // the last piece of 16 bytes of a row holds any number of values
+          // Kept rows, then recent ones, where a block goes on to further rows; and sinks alone, before an empty window.
+          const isFar = i >= 6, [tokens, recent] = i < 3 ? [200, 100] : isFar ? [40, 5] : [127, 120];
+          const position = isFar ? 90 : tokens - 1;
+          const c: AttentionCase = {
+            ...{ tokens, keep: "half", phase: "decode", numKvHeads: 1, group, headDim, dtype },
+            ...{ recent, data: "plain" },
+          };
+          const made = roundQueries(attentionArgs(c), dtype), ends = made.keyPositions.shape[0]!;
+          const endOf = (row: number) => row % 3 === 1 ? position : position + 1;
+          const keyEnds = hostTensor(
+            "i32",
+            [ends],
+            Int32Array.from({ length: ends }, (_, row) => endOf(row)),
+          );
+          const i32 = (value: number) => hostTensor("i32", [1], Int32Array.of(value));
+          const far = isFar && { queryPositions: i32(position), windows: i32(0), sinks: 12 };
+          const args = { ...made, ...far, keyEnds }, nan = tensorOf(dtype, [1], () => NaN).data[0]!;
+          attention(args);
+          const hide = (tensor: Tensor, count: number, isHidden: (row: number) => boolean) => {
+            const data = (tensor as HostTensor).data as Float32Array;
+            for (let row = 0; row < count; row++) {
+              if (isHidden(row)) data.fill(nan, row * headDim, (row + 1) * headDim);
+            }
+          };
+          const positions = (args.recentPositions as HostTensor).data;
+          for (const side of ["Keys", "Values"] as const) {
+            hide(args[side === "Keys" ? "keys" : "values"], args.numKeys, (row) => endOf(row) <= position);
+            hide(
+              args[`recent${side}`],
+              args.numRecent,
+              (row) => Number(positions[row]) < position - recent,
+            );
+          }
+          const worst = difference(attend(backend, args), f32Data(args.out));
+          assert(worst <= BAR[dtype], `${group} heads of ${headDim}, ${dtype}: off by ${worst}`);
+        }
+      }
+    }
+    assertEquals(turn, 81);
   },
 );
 

@@ -28,6 +28,7 @@ import {
   ATTENTION_CASES,
   attentionArgs,
   type AttentionCase,
+  KERNEL_CASES,
   nameOf,
   roundQueries,
   seesCached,
@@ -35,6 +36,9 @@ import {
 } from "./cases.ts";
 import { BAR, difference } from "./testing.ts";
 
+/** A small case for every kernel of a device. */
+const SMALL_KERNEL_CASES = KERNEL_CASES.filter(({ keep, ends }) => keep === "all" && ends === undefined)
+  .map((c): AttentionCase => ({ ...c, tokens: 33, last: c.last && 2 }));
 const REFERENCE = wayOf("reference", new ReferenceBackend());
 
 /** Largest |x| of a tensor's first rows, and largest Euclidean norm of its vectors along the last dimension. */
@@ -84,7 +88,7 @@ function run({ backend, on, values }: Way<Backend>, args: AttentionArgs): Float3
 testCases(
   "attention() equals the reference on all cases",
   ATTENTION_CASES,
-  [285, 277],
+  [285 + 3 * 35, 277 + 3 * 35],
   (c) => {
     const exact = attentionArgs(c), rounded = c.dtype === "f32" ? exact : roundQueries(exact, c.dtype);
     const expected = run(REFERENCE, exact), onDevice = rounded === exact ? expected : run(REFERENCE, rounded);
@@ -103,9 +107,8 @@ testInEveryWay(
   (ways) => {
     const onCpu = ways[0]!.backend.name === "cpu", each = onCpu ? 1 : 6; // a device takes one case of six
     let runs = 0, given = 0, near = 0;
-    for (
-      const c of ATTENTION_CASES.filter(({ tokens }, i) => tokens < 300 && isSampled(i) && i % each === 0)
-    ) {
+    const cases = ATTENTION_CASES.filter(({ tokens }, i) => tokens < 300 && isSampled(i) && i % each === 0);
+    for (const c of onCpu ? cases : [...cases, ...SMALL_KERNEL_CASES]) {
       const exact = attentionArgs(c), rows = exact.queries.shape[0]!, last = Math.min(exact.numKeys, 150);
       if (rows * last === 0) continue;
       const args = onCpu || c.dtype === "f32" ? exact : roundQueries(exact, c.dtype);
@@ -165,9 +168,9 @@ testInEveryWay(
   },
 );
 
-/** Prefills of 16-bit heads, which wgmma takes where it is asked for. */
-const GAPS_BY_WGMMA = ATTENTION_CASES.filter(({ phase, dtype, ends, local }) =>
-  phase === "prefill" && dtype !== "f32" && (ends || local)
+/** Prefills of 16-bit heads of at most 128 numbers, which wgmma takes where it is asked for. */
+const GAPS_BY_WGMMA = ATTENTION_CASES.filter(({ phase, dtype, headDim, ends, local }) =>
+  phase === "prefill" && dtype !== "f32" && headDim <= 128 && (ends || local)
 );
 
 testOnDevice(
@@ -182,7 +185,7 @@ testOnDevice(
       if (before !== undefined) assert(ptxCounts()!.products > before.products, nameOf(c));
     }
     context.useWgmma(false);
-    assertEquals(GAPS_BY_WGMMA.length, 9);
+    assertEquals(GAPS_BY_WGMMA.length, 9 + 12);
   },
 );
 
@@ -412,11 +415,13 @@ testInEveryWay(
   (ways) => {
     let runs = 0;
     const onCpu = ways[0]!.backend.name === "cpu";
-    for (const [i, c] of ATTENTION_CASES.filter(({ tokens, group }) => tokens < 300 && group < 9).entries()) {
-      if (i % (onCpu ? 7 : 40) !== 0) continue;
+    const several = ATTENTION_CASES.filter(({ tokens, group }) => tokens < 300 && group < 9);
+    const cases = several.filter((_, i) => i % (onCpu ? 7 : 40) === 0);
+    if (!onCpu) cases.push(...SMALL_KERNEL_CASES);
+    for (const [i, c] of cases.entries()) {
       const args = attentionArgs({ ...c, numKvHeads: 2 }), [rows, numHeads, headDim] = args.queries.shape;
-      const group = numHeads! / 2, width = group * headDim!, last = Math.min(args.numKeys, 40);
-      const own = f32Data(args.queries), of = 5, places = [1, 3];
+      const group = numHeads! / 2, width = group * headDim!, last = Math.min(args.numKeys, onCpu ? 40 : 5);
+      const own = f32Data(args.queries), of = 5, places = [[1, 3], [0, 2]][i % 2]!;
       // Queries of five KV heads, of which the keys have two; what the others have is NaN.
       const wide = tensorOf("f32", [rows!, of * group, headDim!], () => NaN);
       for (let row = 0; row < rows!; row++) {

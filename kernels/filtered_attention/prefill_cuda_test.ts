@@ -270,6 +270,41 @@ testOnDevice(
   },
 );
 
+testOnDevice("attention() of a prefill shows infinity among values that end, by every kernel", (device) => {
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    for (const headDim of [64, 96, 128, 256]) {
+      const c: BatchCase = { ...prefillCases()[0]!, tokens: [80], numKvHeads: 1, kept: 1, dtype, headDim };
+      const p = prepare(c, 0)[0]!,
+        values = p.args.values as HostTensor,
+        out = tensorOf("f32", p.args.out.shape, () => NaN);
+      // Infinity in all columns, of either sign: in three of four in one row, in the others in another. Most keys end
+      // between two queries.
+      for (let column = 0; column < headDim; column++) {
+        const row = column % 4 === 1 ? 51 : 40, x = column % 3 === 0 ? -Infinity : Infinity;
+        values.data[row * headDim + column] = tensorOf(dtype, [1], () => x).data[0]!;
+      }
+      const keyEnds = hostTensor("i32", [80], Int32Array.from({ length: 80 }, (_, t) => t + 20 + t % 3 * 5));
+      const args = { ...p.args, keyEnds };
+      attention({ ...args, out });
+      const expected = f32Data(out),
+        finite = (x: Float32Array) => x.map((each) => Number.isFinite(each) ? each : 0);
+      for (const wgmma of variantsOf(device, p)) {
+        const found = run(device, { ...p, args }, wgmma), what = `${nameOf(c)}, wgmma ${wgmma}`;
+        assertEquals(
+          found.filter((x) => !Number.isFinite(x)),
+          expected.filter((x) => !Number.isFinite(x)),
+          what,
+        );
+        assert(difference(finite(found), finite(expected)) <= BAR[dtype], what);
+      }
+      assert(
+        expected.includes(Infinity) && expected.includes(-Infinity) &&
+          expected.slice(-headDim).every(Number.isFinite),
+      );
+    }
+  }
+});
+
 /** A prefill with NaN and infinity among the values that only some queries see. */
 function withSpecialValues(c: BatchCase): Prefill {
   const p = prepare(c, 0)[0]!, width = c.numKvHeads * c.headDim;
