@@ -7,7 +7,7 @@ import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { RULES } from "../../lib/methods/list.ts";
 import type { TokenFilterOptions } from "../../lib/methods/bind/options.ts";
 import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
-import type { HostTensor } from "../../lib/tensor.ts";
+import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type Calls, type Draw, FLOATS } from "../testing/fuzz/draw.ts";
 
@@ -113,13 +113,18 @@ export function filterCase(i: number): FilterCase {
   };
 }
 
-/** The case with heads of another size and type, and at most 60 tokens. */
-export function withHeads(c: FilterCase, headDim: number, dtype: typeof DTYPES[number]): FilterCase {
+/** The case with heads of another size and type, and at most 60 tokens. @param scale of keys and values */
+export function withHeads(
+  c: FilterCase,
+  headDim: number,
+  dtype: typeof DTYPES[number],
+  scale = 1,
+): FilterCase {
   const normal = normals(headDim), tokens = Math.min(c.tokens, 60), { numKvHeads } = c.spec;
   const center = Array.from({ length: numKvHeads * headDim }, normal);
   const stream = () =>
-    tensorOf(dtype, [c.tokens, numKvHeads, headDim], (j) => center[j % center.length]! + normal());
-  const name = `${c.name.split(",")[0]}, ${dtype}, heads of ${headDim}`;
+    tensorOf(dtype, [c.tokens, numKvHeads, headDim], (j) => scale * (center[j % center.length]! + normal()));
+  const name = `${c.name.split(",")[0]}, ${dtype}, ${numKvHeads} heads of ${headDim}, times ${scale}`;
   return {
     ...c,
     name,
@@ -127,6 +132,24 @@ export function withHeads(c: FilterCase, headDim: number, dtype: typeof DTYPES[n
     spec: { ...c.spec, headDim },
     input: { ...c.input, keys: stream(), values: stream() },
   };
+}
+
+/** A case with more numbers than a block has threads; and with keys and values whose squares float32 does not hold. */
+export function extremeCases(c: FilterCase): FilterCase[] {
+  const tokens = Math.min(c.tokens, 12), hiddenSize = 1100, normal = normals(7);
+  const inputs = Object.entries(c.input).map(([name, x]) => [name, rowsOf(x as HostTensor, 0, tokens)]);
+  const short: FilterCase = { ...c, tokens, input: Object.fromEntries(inputs) };
+  const rows = () => tensorOf("f32", [tokens, hiddenSize], normal);
+  const wide = withHeads(
+    {
+      ...short,
+      spec: { ...short.spec, numKvHeads: 8, hiddenSize },
+      input: { ...short.input, ...short.input.residual && { residual: rows(), normed: rows() } },
+    },
+    256,
+    "f32",
+  );
+  return [wide, withHeads(short, 20, "f32", 1e-20), withHeads(short, 20, "f32", 1e18)];
 }
 
 /** A case of `learned` with a local substitute, which only the CPU library has: four query heads per KV head. */

@@ -15,6 +15,7 @@ import {
 import { observeLayer, scanLayer } from "../../lib/filter/scan.ts";
 import type { Tensor } from "../../lib/tensor.ts";
 import type { Way } from "../testing/ways.ts";
+import { normals } from "../filtered_attention/cases.ts";
 import type { FilterCase } from "./cases.ts";
 
 /** A way as an executor of one case. */
@@ -31,6 +32,28 @@ export interface Executor extends Pick<Backend, "kvFilterScan" | "kvFilterObserv
 }
 /** The reference. */
 export const REFERENCE: Executor = { kvFilterScan: scanLayer, kvFilterObserve: observeLayer };
+
+/**
+ * A case whose sequence has a long past: its window of `window` scores is full, and begins in the middle of its ring.
+ * It has skipped as many tokens as `budget` wants; with a window of 1025, after more tokens than 32 bits hold.
+ */
+export function longPast(base: FilterCase, window: number): { c: FilterCase; past: LayerState } {
+  const c = { ...base, spec: { ...base.spec, window, warmup: window } };
+  const past = createLayerState(c.spec), normal = normals(base.tokens);
+  const seen = 2 * window + 17 + (window === 1025 ? 2 ** 33 : 0), decided = seen - window;
+  past.numbers.set([
+    seen,
+    seen,
+    past.scores.length > 0 ? seen - 1 : 0,
+    decided,
+    Math.floor(c.spec.skipRatio * decided),
+  ]);
+  for (let j = 0; j < past.scores.length; j++) past.scores[j] = Math.tanh(0.3 + 0.2 * normal());
+  for (const anchor of [past.anchorK, past.anchorV]) {
+    for (let j = 0; j < anchor.length; j++) anchor[j] = normal();
+  }
+  return { c, past };
+}
 
 /** Decides tokens [from, to), in calls of at most `chunk`, `learned` being told its outcomes. */
 export function advance(

@@ -2,17 +2,25 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
+import type { Tensor } from "../../lib/tensor.ts";
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { type DeviceWay, testOnDevice } from "../testing/ways.ts";
-import { type FilterCase, filterCase, NUM_FILTER_CASES, withHeads } from "../kv_filter_scan/cases.ts";
-import { float32Exactness } from "../kv_filter_scan/testing.ts";
+import {
+  extremeCases,
+  type FilterCase,
+  filterCase,
+  NUM_FILTER_CASES,
+  withHeads,
+} from "../kv_filter_scan/cases.ts";
+import { float32Exactness, longPast } from "../kv_filter_scan/testing.ts";
 import {
   type Batch,
   createBatch,
   followBatch,
   gather,
   readState,
+  rowsOn,
   runStep,
   sequencesOf,
   stepRows,
@@ -70,6 +78,53 @@ testOnDevice("kvFilterStep() decides by every kind of rule and policy in every t
     }
   }
 });
+
+testOnDevice("kvFilterStep() decides by wide heads, and by tiny and huge numbers", (device) => {
+  const kinds = [0, 1, 9, 30, 31, 70, 21].map((i) => shortCase(i, 60)); // every rule and policy that has a kernel of its own
+  let decisions = 0, flips = 0;
+  for (const [i, c] of kinds.flatMap(extremeCases).entries()) {
+    for (const dtype of i % 3 === 0 ? ["f32", "f16", "bf16"] as const : ["f32"] as const) { // wide rows in every type
+      const count = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
+      decisions += count.decisions;
+      flips += count.flips;
+    }
+  }
+  assert(decisions > 500 && flips <= 1, `${flips} of ${decisions} decisions differed`);
+});
+
+testOnDevice("kvFilterStep() finds quantiles of windows of any length, by every kind of rule", (device) => {
+  let decisions = 0, flips = 0, runs = 0;
+  for (const i of [0, 1, 9, 70, 21, 22]) { // rules `variance`, others and `learned`; policies `budget` and `robbins-monro`
+    for (const window of [33, 200, 1025]) { // in one run of 32, in many, and more than are sorted
+      const { c, past } = longPast(shortCase(i, 8), window);
+      const dtype = c.input.keys.dtype as "f32", exactness = float32Exactness(c);
+      const count = followBatch(device, c, { exactness, recent: 4, dtype, past });
+      decisions += count.decisions;
+      flips += count.flips;
+      runs++;
+    }
+  }
+  assert(decisions > 15 * runs && flips <= 1, `${flips} of ${decisions} decisions differed`);
+});
+
+testOnDevice(
+  "kvFilterStep() lists the kept of hundreds of sequences, by every kind of rule and policy",
+  (device) => {
+    const busy = [0, 3, 31, 32, 70, 100, 130, 131, 170, 199, 255, 256, 299]; // in every warp of a block, and beyond it
+    for (const i of [undefined, 0, 1, 9, 30, 31, 70, 21]) {
+      const c = withHeads(shortCase(i ?? 0, 1), 4, "f32"), batch = createBatch(device, c, 300, 1, 1, "f32");
+      const sequences = Array.from({ length: 300 }, (_, b) => {
+        return { order: [0], begin: busy.includes(b) ? 0 : 1, state: createLayerState(c.spec), kept: [] };
+      });
+      const rows = stepRows(c, sequences, 0), { states, cache, decisions } = batch;
+      if (i !== undefined) runStep(device, batch, rows);
+      else device.backend.kvFilterStep(undefined, cache, rowsOn(device, rows), false, decisions);
+      const read = (tensor: Tensor) => [...device.backend.read(tensor).data as Int32Array];
+      assertEquals(read(decisions.keptCount), [busy.length, 0], states.spec.rule.name);
+      assertEquals(read(decisions.kept).slice(0, busy.length), busy, states.spec.rule.name);
+    }
+  },
+);
 
 testOnDevice("kvFilterStep() decides the same, small cases", (device) => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
@@ -157,14 +212,19 @@ testOnDevice("kvFilterStep() keeps a token that is not finite, and leaves its st
 });
 
 testOnDevice("kvFilterStep() keeps a token whose state does not allow the step", (device) => {
-  const c = shortCase(0, 20);
-  for (const value of [NaN, -1, 0.5, Infinity]) {
-    const [batch, message] = faultOf(device, c, ({ states }) => {
-      device.memory.write((states.numbers as DeviceTensor).buffer, new Float64Array([value]));
-    });
-    assertStringIncludes(message, "state that does not allow");
-    assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
-    assertEquals(readState(device, batch, 0).numbers[SLOT.seen], value);
+  const kinds = [0, 1, 9, 30, 31, 70, 21].map((i) => shortCase(i, 20)); // every rule and policy with a kernel of its own
+  const slots = ["seen", "absorbed", "scored", "decided", "skipped"] as const;
+  for (const [c, slot] of kinds.flatMap((c) => slots.map((slot) => [c, slot] as const))) {
+    for (const value of [NaN, -1, 0.5, Infinity]) {
+      const numbers = createLayerState(c.spec).numbers.slice();
+      numbers[SLOT[slot]] = value;
+      const [batch, message] = faultOf(device, c, ({ states }) => {
+        device.memory.write((states.numbers as DeviceTensor).buffer, numbers);
+      });
+      assertStringIncludes(message, "state that does not allow");
+      assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
+      assertEquals(readState(device, batch, 0).numbers, numbers);
+    }
   }
 });
 

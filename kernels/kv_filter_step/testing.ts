@@ -4,6 +4,7 @@ import type { Backend } from "../../lib/backend.ts";
 import type { BatchCache, BatchDecisions, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
 import { byteSize } from "../../lib/dtype.ts";
 import {
+  cloneLayerState,
   createLayerState,
   createScanOutput,
   type LayerState,
@@ -46,13 +47,17 @@ function tokenAt({ order, begin }: Sequence, step: number): number | undefined {
   return t >= 0 && t < order.length ? t : undefined;
 }
 
-/** Three sequences of a case: as it is; backwards and half as long; and every seventh row first, late. */
-export function sequencesOf(c: FilterCase): Sequence[] {
+/**
+ * Three sequences of a case: as it is; backwards and half as long; and every seventh row first, late.
+ *
+ * @param past State of all of them before their first token; a new one by default
+ */
+export function sequencesOf(c: FilterCase, past = createLayerState(c.spec)): Sequence[] {
   const rows = Array.from({ length: c.tokens }, (_, i) => i);
   const make = (order: number[], begin: number): Sequence => ({
     order,
     begin,
-    state: createLayerState(c.spec),
+    state: cloneLayerState(past),
     kept: [],
   });
   const mixed = [...rows].sort((a, b) => a % 7 - b % 7 || a - b);
@@ -228,13 +233,20 @@ export interface Followed {
 export function followBatch(
   device: DeviceWay,
   c: FilterCase,
-  options: { exactness: Exactness; recent: number; dtype: "f32" | "f16" | "bf16"; cacheSkipped?: boolean },
+  options: {
+    exactness: Exactness;
+    recent: number;
+    dtype: "f32" | "f16" | "bf16";
+    cacheSkipped?: boolean;
+    past?: LayerState;
+  },
 ): Followed {
-  const { exactness, recent, dtype, cacheSkipped = false } = options;
-  const sequences = sequencesOf(c), count: Followed = { flips: 0, decisions: 0 };
+  const { exactness, recent, dtype, cacheSkipped = false, past } = options;
+  const sequences = sequencesOf(c, past), count: Followed = { flips: 0, decisions: 0 };
   const steps = Math.max(...sequences.map(({ order, begin }) => begin + order.length));
   const batch = createBatch(device, c, sequences.length, c.tokens, recent, dtype);
   const { backend } = device, found = createScanOutput(1), expected = createScanOutput(1);
+  if (past !== undefined) { for (const b of sequences.keys()) writeState(device, batch, b, past); }
   for (let step = 0; step < steps; step++) {
     const rows = stepRows(c, sequences, step);
     runStep(device, batch, rows, cacheSkipped);

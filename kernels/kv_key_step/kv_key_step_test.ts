@@ -3,12 +3,12 @@ import type { Backend } from "../../lib/backend.ts";
 import type { BatchKeys } from "../../lib/batch_ops.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { beginsBlock, judgedAt, NEVER } from "../../lib/filter/blocks.ts";
-import { createLayerState, createScanOutput, SCAN_COLUMNS } from "../../lib/filter/layer.ts";
+import { createLayerState, createScanOutput, type LayerState, SCAN_COLUMNS } from "../../lib/filter/layer.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
-import { type FilterCase, filterCase } from "../kv_filter_scan/cases.ts";
-import { bandOf, expectSame, expectState, float32Exactness } from "../kv_filter_scan/testing.ts";
+import { extremeCases, type FilterCase, filterCase } from "../kv_filter_scan/cases.ts";
+import { bandOf, expectSame, expectState, float32Exactness, longPast } from "../kv_filter_scan/testing.ts";
 import {
   type Batch,
   createBatch,
@@ -70,18 +70,21 @@ function withoutFirstHead(c: FilterCase): FilterCase {
  * Decodes three sequences of a case and compares each token with the definition. Returns the decisions, and those at a tie.
  *
  * @param evicting The case with keys and values of the KV heads that evict
+ * @param past State of all sequences before their first token; a new one by default
  */
 function follow(
   way: Way<Backend>,
   c: FilterCase,
   evicting = c,
+  past?: LayerState,
 ): { decisions: number; flips: number; moves: number } {
   const { backend } = way,
-    sequences = sequencesOf(c),
+    sequences = sequencesOf(c, past),
     batch = createBatch(way, evicting, 3, c.tokens, 0, c.input.keys.dtype as "f32");
   const keys = createKeys(way, batch), found = createScanOutput(1), expected = createScanOutput(1);
   const steps = Math.max(...sequences.map(({ order, begin }) => begin + order.length));
   const count = { decisions: 0, flips: 0, moves: 0 }, held = sequences.map(() => [] as number[]);
+  if (past !== undefined) { for (const b of sequences.keys()) writeState(way, batch, b, past); }
   for (let step = 0; step < steps; step++) {
     const rows = stepRows(c, sequences, step);
     runStep(way, batch, keys, rows, stepRows(evicting, sequences, step));
@@ -155,6 +158,34 @@ testOnDevice("kvKeyStep() does the same, small cases", (device) => {
   const parts = chosen.filter(({ spec }) => spec.numKvHeads > 1);
   for (const c of parts) assertEquals(follow(device, c, withoutFirstHead(c)).flips, 0, c.name);
   assert(parts.length > 1);
+});
+
+testOnDevice("kvKeyStep() decides by wide heads, and by tiny and huge numbers", (device) => {
+  let decisions = 0, flips = 0;
+  for (const i of [0, 1, 30, 31, 70, 21]) { // every rule and policy that has a kernel of its own
+    for (const c of extremeCases(filterCase(i))) {
+      const count = follow(device, {
+        ...c,
+        spec: { ...c.spec, warmup: 2, block: 3, recent: 2, skipRatio: 0.5 },
+      });
+      decisions += count.decisions;
+      flips += count.flips;
+    }
+  }
+  assert(decisions > 400 && flips <= 1, `${flips} of ${decisions} decisions differed`);
+});
+
+testOnDevice("kvKeyStep() finds quantiles of windows of any length, by every kind of rule", (device) => {
+  let decisions = 0, flips = 0;
+  for (const i of [0, 1, 70, 21, 22]) { // rules `variance` and others; policies `budget` and `robbins-monro`
+    for (const window of [33, 200, 1025]) { // in one run of 32, in many, and more than are sorted
+      const { c, past } = longPast({ ...filterCase(i), tokens: 8 }, window),
+        count = follow(device, c, c, past);
+      decisions += count.decisions;
+      flips += count.flips;
+    }
+  }
+  assert(decisions > 200 && flips <= 1, `${flips} of ${decisions} decisions differed`);
 });
 
 /** A case of heads of 4 x `headDim` numbers whose one sequence has cached `rows` tokens. */
