@@ -68,6 +68,16 @@ export function randomWeight(dtype: DType, shape: readonly [number, number], nex
   return hostTensor(dtype, shape, bytes);
 }
 
+/** Quantised weights of which a block of row 1 has an infinite factor. */
+export function withInfinity(weight: HostTensor): HostTensor {
+  const { blockSize, blockBytes } = DTYPES[weight.dtype],
+    data = (weight.data as Uint8Array<ArrayBuffer>).slice();
+  const at = weight.shape[1]! / blockSize * blockBytes, scale = SCALES[weight.dtype]![0];
+  if (scale !== undefined) new DataView(data.buffer).setUint16(at + scale, 0x7c00, true);
+  else data.set([255, ...Array(blockBytes - 1).fill(0x77)], at); // mxfp4: 6 times 2 to the power of 128
+  return { ...weight, data } as HostTensor;
+}
+
 /** A tensor that a test fills: NaN everywhere, so that a value that was not written shows. */
 export function unwritten(shape: readonly number[]): HostTensor {
   return hostTensor("f32", shape, new Float32Array(countOf(shape)).fill(NaN));

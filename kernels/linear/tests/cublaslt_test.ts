@@ -11,7 +11,7 @@ import { CudaContext } from "../../../ffi/cuda/context.ts";
 import { openTestDevice, testOnPtx } from "../../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
 import { WEIGHTS } from "../../testing/fuzz/draw.ts";
-import { assertNear, numbers, randomWeight } from "../../testing/inputs.ts";
+import { assertNear, numbers, randomWeight, withInfinity } from "../../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
 import { barOf, checkSlots, compileFakeCublasLt, prepare } from "./testing.ts";
 
@@ -93,6 +93,24 @@ testOnPtx("rows with a single 1 by cuBLASLt give quantised weights, to 22 bits o
     device.backend.linear(device.on(ones), device.on(weight), out);
     const expected = Float32Array.from({ length: k * n }, (_, i) => values[i % n * k + Math.floor(i / n)]!);
     assertNear(device.values(out), expected, 2 ** -22, dtype);
+  }
+});
+
+testOnPtx("linear() by cuBLASLt shows infinity among quantised weights in their column alone", async () => {
+  const device = await openDevice(), { backend, on } = device, rows = 65, n = 5, k = 256;
+  load(device, path);
+  fake.fake_mode(0);
+  for (const [i, dtype] of WEIGHTS.filter((dtype) => DTYPES[dtype].blockSize > 1).entries()) {
+    const { x, weight } = prepare({ dtype, rows, n, k }, i + 1),
+      found = [weight, withInfinity(weight)].map((w) => {
+        const out = device.empty(rows, n);
+        backend.linear(on(x), on(w), out);
+        return device.values(out);
+      });
+    found[1]!.forEach((value, at) => {
+      if (at % n === 1) assert(!Number.isFinite(value), `${dtype}: ${value}`);
+      else assertEquals(value, found[0]![at], dtype);
+    });
   }
 });
 

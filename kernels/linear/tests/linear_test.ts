@@ -45,8 +45,10 @@ testCases(
 testInEveryWay("linear() equals the reference by weights of every type, for one row to eight", (ways) => {
   for (const [i, dtype] of WEIGHTS.entries()) {
     for (const rows of [1, 2, 4, 8]) { // each number of rows that a kernel is compiled for, and tensor cores
-      const check = checkOf({ dtype, rows, n: 5, k: 256 }, i + 1);
-      for (const way of ways) check(way);
+      for (const k of [256, 2304]) { // less than a block of threads takes at once, and several times as much
+        const check = checkOf({ dtype, rows, n: 9, k }, i + 1); // the middle row of weights is zero
+        for (const way of ways) check(way);
+      }
     }
   }
   assertEquals(WEIGHTS.length, 16);
@@ -173,6 +175,27 @@ testOnDevice(
             decisionsOf(device, batch, slots, length),
           );
           checkSlots(device, c, out, slots, 1);
+        }
+      }
+    }
+  },
+);
+
+testOnDevice(
+  "linear() takes kept slots in any order, and reports bad ones, by weights of every type",
+  (device) => {
+    const odd = (["f32", "f16", "bf16"] as const).map((dtype) => [dtype, 33] as const);
+    for (const [dtype, k] of [...WEIGHTS.map((dtype) => [dtype, 256] as const), ...odd]) {
+      for (const batch of [1, 2, 4, 6]) { // each number of rows that a kernel is compiled for, and tensor cores
+        const c = { dtype, rows: batch, n: 7, k }, { x, weight } = prepare(c, 1), xOn = device.on(x);
+        const all = Array.from({ length: batch }, (_, i) => batch - 1 - i), weightOn = device.on(weight);
+        for (const slots of [all, [...all.slice(0, -1), batch], all.map(() => batch)]) {
+          const out = device.empty(batch, c.n), there = slots.filter((slot) => slot < batch);
+          device.backend.linear(xOn, weightOn, out, decisionsOf(device, batch, slots));
+          if (there.length < batch) {
+            assertThrows(() => device.context.synchronize(), KernelError, "found an index outside its table");
+          }
+          checkSlots(device, c, out, there, 1);
         }
       }
     }

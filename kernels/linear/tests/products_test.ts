@@ -3,6 +3,8 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { KernelError } from "../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../../lib/tensor.ts";
+import { GATES } from "../../swiglu/cases.ts";
+import { WEIGHTS } from "../../testing/fuzz/draw.ts";
 import { assertNear } from "../../testing/inputs.ts";
 import { decisionsOf, testCases, testInEveryWay, testOnDevice, type Way } from "../../testing/ways.ts";
 import { PRODUCTS_CASES, type ProductsCase } from "../cases.ts";
@@ -46,6 +48,21 @@ testCases(
   [7 * (11 * 3 + 5), 2 * 2 * 3],
   (c, i) => checkOf(c, i + 1),
   ({ rows, dtypes, ns }) => [4, 12].includes(rows) && ns[0] === 35 && ["bf16", "q5_1"].includes(dtypes[0]!),
+);
+
+testOnDevice(
+  "linears() and gatedLinear() equal the reference by weights of every type, few rows of each number",
+  (way) => {
+    const k = 2304; // all warps of a block have a share
+    for (const [i, dtype] of WEIGHTS.entries()) {
+      for (const rows of [1, 2, 4, 5]) { // each number of rows that a kernel is compiled for, and tensor cores
+        checkOf({ dtypes: [dtype, dtype, dtype], ns: [9, 3, 6], rows, k }, i + 1)(way);
+        for (const gate of GATES) {
+          checkOf({ dtypes: [dtype, dtype], ns: [11, 11], rows, k, gate }, i + 1)(way);
+        }
+      }
+    }
+  },
 );
 
 testInEveryWay("linears() and gatedLinear() refuse what does not go together", (ways) => {
