@@ -263,6 +263,30 @@ testOnDevice(
   },
 );
 
+testOnDevice(
+  "gatherRows() and storeRows() of every type give a row of 0 for one that is not there",
+  (device) => {
+    const { backend, context, on } = device, next = numbers(1);
+    for (const from of FLOATS) {
+      for (const to of from === "f32" ? FLOATS : ["f32" as const, from]) {
+        for (const cols of [3, 40, 1100]) { // narrow rows, whole pieces of 16 bytes, more than a block has threads
+          const x = randomWeight(from, [4, cols], next),
+            rows = on(ints([4, 1])),
+            out = backend.alloc(to, [2, cols]);
+          const expected = emptyTensor(to, [2, cols]), whole = emptyTensor(to, [4, cols]);
+          if (from !== "f32") backend.gatherRows(on(x), rows, out);
+          else backend.storeRows(on(x), out, 0, rows);
+          assertThrows(() => context.synchronize(), KernelError, "found an index outside its table");
+          if (from !== "f32") reference.gatherRows(x, ints([0, 1, 2, 3]), whole);
+          else reference.storeRows(x, whole, 0);
+          expected.data.set(whole.data.subarray(cols, 2 * cols) as never, cols);
+          assertEquals(backend.read(out).data, expected.data, `${from} to ${to}, ${cols} columns`);
+        }
+      }
+    }
+  },
+);
+
 testOnDevice("add() adds at the kept slots alone, advance() moves all but idle positions", (device) => {
   const { backend, context, on, values } = device;
   const x = randomTensor([5, 1030], numbers(1)), delta = randomTensor([5, 1030], numbers(2));
